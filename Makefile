@@ -1,0 +1,43 @@
+# make book | test | results | status | bench. Each creates .venv from the lock when it is missing.
+SHELL   := /bin/bash
+PYTHON  ?= python3
+BIN     := .venv/bin
+# PRESET, STUDY, BUDGET (2h, 45m), WORKERS and DEVICE narrow or steer `make results` and `make status`.
+SELECT  := $(if $(STUDY),--study $(STUDY)) $(if $(PRESET),--preset $(PRESET))
+STEER   := $(if $(BUDGET),--budget $(BUDGET)) $(if $(WORKERS),--workers $(WORKERS)) $(if $(DEVICE),--device $(DEVICE))
+
+.PHONY: book test results status bench lint lock clean
+
+book: .venv/ready
+	$(BIN)/jupyter-book build .
+	@echo "Open _build/html/index.html"
+
+test: .venv/ready
+	$(BIN)/python -m pytest
+
+results: .venv/ready
+	$(BIN)/python -m cifarlab results $(SELECT) $(STEER)
+
+status: .venv/ready
+	$(BIN)/python -m cifarlab status $(SELECT)
+
+bench: .venv/ready
+	$(BIN)/python -m cifarlab bench
+
+lint: .venv/ready
+	$(BIN)/ruff check .
+
+# Rewrites requirements.txt from pyproject.toml, for Python 3.11 and later on every platform.
+lock: .venv/ready
+	$(BIN)/python -m pip install --quiet uv
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-emit-index-url --extra test pyproject.toml -o requirements.txt
+
+clean:
+	rm -rf _build
+
+.venv/ready: requirements.txt pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; this is " + sys.version.split()[0] + ". Name another with: make PYTHON=python3.12")'
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --requirement requirements.txt
+	$(BIN)/python -m pip install --quiet --no-deps --editable .
+	touch $@

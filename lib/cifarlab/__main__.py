@@ -1,0 +1,128 @@
+"""The command line: ``python -m cifarlab results | status | test | download``. The Makefile calls it."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from concurrent.futures import ProcessPoolExecutor
+
+from cifarlab import store, studies
+from cifarlab.config import PRESETS, ConfigError, did_you_mean
+from cifarlab.paths import results_root
+
+
+def seconds(text: str) -> float:
+    """Read a duration such as ``90s``, ``45m``, ``2h`` or ``1h30m``.
+
+    Raises:
+        argparse.ArgumentTypeError: it is none.
+    """
+    if not text or not (match := re.fullmatch(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?", text)):
+        raise argparse.ArgumentTypeError(f"budget: {text!r} is not a duration such as 45m, 2h or 1h30m")
+    hours, minutes, rest = (int(part or 0) for part in match.groups())
+    return 3600 * hours + 60 * minutes + rest
+
+
+def chosen_studies(arguments: argparse.Namespace) -> list[studies.Study]:
+    """The studies that the arguments name: one, those of one preset, or all."""
+    if arguments.study:
+        return [studies.load(arguments.study)]
+    loaded = [studies.load(name) for name in studies.names()]
+    return [study for study in loaded if arguments.preset in (None, study.preset)]
+
+
+def planned(chosen: list[studies.Study]) -> list[tuple[studies.Study, str, studies.RunConfig]]:
+    """Every run of the studies, first seeds first: an unfinished matrix gives every chapter something."""
+    runs = [(study, level, config) for study in chosen for level, config in study.runs()]
+    return sorted(runs, key=lambda run: run[0].seeds.index(run[2].seed))
+
+
+def results(arguments: argparse.Namespace) -> int:
+    """Execute what is missing. Interrupt it at any moment; the next call goes on."""
+    configs = [config for _, _, config in planned(chosen_studies(arguments))]
+    todo = studies.missing(configs)
+    print(f"{len({c.id for c in configs}) - len(todo)} runs are in the store, {len(todo)} to do", flush=True)
+    options = {"device": arguments.device, "stop_after_seconds": arguments.budget}
+    if arguments.workers > 1:
+        with ProcessPoolExecutor(arguments.workers) as pool:
+            failures = studies.execute_all(configs, pool, threads=1, **options)
+    else:
+        failures = studies.execute_all(configs, **options)
+    for failure in failures:
+        print(failure, file=sys.stderr)
+    return 1 if failures else 0
+
+
+def status(arguments: argparse.Namespace) -> int:
+    """Print what each study has, lacks, saw diverge, and has from other code than today's."""
+    from cifarlab.provenance import code_digest
+
+    digest, under_way = code_digest(), studies.progress()
+    found = {result.id: result for result in store.read_all()}
+    known: set[str] = set()
+    print(f"{'study':<14}{'planned':>8}{'done':>6}{'diverged':>10}{'older code':>12}  under way")
+    for study in chosen_studies(arguments):
+        ids = [config.id for _, config in study.runs()]
+        known.update(ids)
+        done = [found[run_id] for run_id in ids if run_id in found]
+        moving = [
+            f"{run_id} {state['epochs']}/{state['of']}{'' if state['alive'] else ' (stopped)'}"
+            for run_id, state in under_way.items() if run_id in ids
+        ]
+        print(
+            f"{study.name:<14}{len(ids):>8}{len(done):>6}{sum(r.final.diverged for r in done):>10}"
+            f"{sum(r.provenance['code_digest'] != digest for r in done):>12}  {', '.join(moving)}"
+        )
+    if extra := sorted(set(found) - known):
+        print(f"in the store, in none of these studies: {len(extra)}")
+    for name in store.set_aside():
+        print(f"set aside as damaged: {name}")
+    return 0
+
+
+def download(arguments: argparse.Namespace) -> int:
+    """Fetch CIFAR-10 from its home page through torchvision, and check it."""
+    from torchvision.datasets import CIFAR10
+
+    from cifarlab.data import check_files, cifar10_root
+
+    root = cifar10_root()
+    CIFAR10(root, download=True)
+    check_files(root)
+    print(f"CIFAR-10 is in {root}")
+    return 0
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command; a wrong value is one clear sentence and exit status 2."""
+    parser = argparse.ArgumentParser(prog="cifarlab", description=f"The lab's runs. Results: {results_root()}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    for function in (results, status):
+        command = commands.add_parser(function.__name__, help=function.__doc__)
+        command.set_defaults(function=function)
+        command.add_argument("--study", help="one study; otherwise all")
+        command.add_argument("--preset", help="only the studies of this budget")
+    command = commands.choices["results"]
+    command.add_argument("--device", default="auto", help="auto, cpu or cuda")
+    command.add_argument("--workers", type=int, default=1, help="runs at once, one thread each (1: all cores for one)")
+    command.add_argument("--budget", type=seconds, help="start no further run after this long, such as 2h")
+    commands.add_parser("download", help=download.__doc__).set_defaults(function=download)
+    arguments = parser.parse_args(argv)
+    try:
+        preset = getattr(arguments, "preset", None)
+        if preset is not None and preset not in PRESETS:
+            raise ConfigError(
+                f"preset: {preset!r} is not known{did_you_mean(preset, list(PRESETS))}. Allowed: {', '.join(PRESETS)}."
+            )
+        return arguments.function(arguments)
+    except (ConfigError, studies.StudyError, store.StoreError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\nstopped; the next call goes on from the last finished epoch", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

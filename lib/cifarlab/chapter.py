@@ -1,0 +1,116 @@
+"""What every chapter does at its top: refuse mistyped parameters, say what its numbers came from."""
+
+from __future__ import annotations
+
+import ast
+from collections import Counter
+from typing import Any
+
+from cifarlab import store
+from cifarlab.config import ConfigError, did_you_mean
+from cifarlab.studies import StudyResults
+
+# The first line of every notebook's parameters cell, and of the cell that papermill injects after it.
+DECLARED = "# The parameters of this notebook"
+INJECTED = "# Parameters"
+
+
+def assigned_names(source: str) -> list[str]:
+    """The names that a cell assigns at its top level."""
+    names = []
+    for node in ast.parse(source).body:
+        targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+        names += [target.id for target in targets if isinstance(target, ast.Name)]
+    return names
+
+
+def check_parameters(cells: list[str] | None = None) -> None:
+    """Refuse parameters that the notebook does not have; papermill alone injects them with a mere log line.
+
+    ``cells`` are the sources executed so far, by default those of the running kernel.
+
+    Raises:
+        ConfigError: names each unknown parameter, a near one, and all that are known.
+    """
+    if cells is None:
+        from IPython import get_ipython
+
+        shell = get_ipython()
+        cells = shell.user_ns["In"] if shell else []
+    known = next((assigned_names(cell) for cell in reversed(cells) if cell.startswith(DECLARED)), [])
+    injected = next((assigned_names(cell) for cell in reversed(cells) if _is_injected(cell)), [])
+    if unknown := [name for name in injected if name not in known]:
+        raise ConfigError("\n".join(
+            f"unknown parameter {name!r}{did_you_mean(name, known)}. Known: {', '.join(known)}." for name in unknown
+        ))
+
+
+def _is_injected(cell: str) -> bool:
+    return cell.splitlines()[:1] == [INJECTED]
+
+
+def provenance_note(results: StudyResults) -> Any:
+    """What a study's numbers were drawn from, as Markdown to display at the top of a chapter."""
+    from IPython.display import Markdown
+
+    return Markdown(provenance_text(results))
+
+
+def provenance_text(results: StudyResults) -> str:
+    """The text of :func:`provenance_note`: MyST Markdown, with a warning where something is not as the study says."""
+    study, facts = results.study, list(results.provenance.values())
+    seeds = sorted(results.runs["seed"].unique())
+    epochs = {config.epochs for config in results.configs.values()}
+    widths = {config.width for config in results.configs.values()}
+    images = {config.train_images for config in results.configs.values()}
+    lines = [
+        f"**Where these numbers come from.** Study `{study.name}`: {len(results.configs)} runs "
+        f"({len(results.levels)} levels; seeds {_list(seeds)}), width {_list(widths)}, {_list(epochs)} epochs of "
+        f"{_list(f'{count:,}' for count in images)} images, "
+        f"{_list({fact['precision'] for fact in facts})}. "
+        f"Made with {_list(_machines(facts))}; torch {_list({fact['versions']['torch'] for fact in facts})}; "
+        f"{_dates(facts)}; commit {_list({_commit(fact) for fact in facts})}."
+    ]
+    warnings = []
+    if results.changed:
+        given = ", ".join(f"`{name} = {value!r}`" for name, value in results.changed.items())
+        warnings.append(f"Drawn with other parameters than the study's own: {given}.")
+    if results.missing:
+        warnings.append(
+            f"{len(results.missing)} of the {len(results.missing) + len(results.runs)} runs that the study plans are "
+            f"not in the store yet; each table says how many seeds it rests on. "
+            f"`make results STUDY={study.name}` trains them."
+        )
+    if diverged := list(results.runs[results.runs["diverged"]]["id"]):
+        warnings.append(f"Diverged (the loss stopped being a number): {_list(f'`{run}`' for run in diverged)}.")
+    if older := results.older_code():
+        warnings.append(f"{len(older)} of these runs were made by other code than today's library.")
+    if aside := store.set_aside():
+        warnings.append(f"Damaged result files were set aside: {_list(f'`{name}`' for name in aside)}.")
+    dropdown = f":::{{dropdown}} Where these numbers come from\n{lines[0].removeprefix('**Where these numbers come from.** ')}\n:::"
+    if warnings:
+        dropdown += "\n\n:::{warning}\n" + "\n".join(f"- {warning}" for warning in warnings) + "\n:::"
+    return dropdown
+
+
+def _list(values: Any) -> str:
+    return ", ".join(str(value) for value in (sorted(values) if isinstance(values, set) else values))
+
+
+def _machines(facts: list[dict]) -> list[str]:
+    counts = Counter(
+        f"{fact['cpu']['model']}, {fact['threads']} threads" if fact["device"] == "cpu" else fact["device"]
+        for fact in facts
+    )
+    return [f"{name} ({count} runs)" if len(counts) > 1 else name for name, count in counts.items()]
+
+
+def _dates(facts: list[dict]) -> str:
+    days = sorted({fact["date"][:10] for fact in facts})
+    return days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}"
+
+
+def _commit(fact: dict) -> str:
+    if not fact["git_commit"]:
+        return "unknown"
+    return f"`{fact['git_commit'][:8]}`" + ("" if fact["git_clean"] else " with uncommitted changes")

@@ -1,0 +1,170 @@
+"""What one run is: a frozen, validated :class:`RunConfig`, its id, and the named budgets.
+
+Reads and checks values only; imports neither torch nor any data.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+from typing import Any, Literal, Self, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+Model = Literal["resnet9", "plaincnn"]
+Norm = Literal["none", "batch", "layer", "group", "instance"]
+DropoutAt = Literal["classifier", "blocks"]
+Augment = Literal["none", "flip", "flip_crop", "flip_crop_cutout"]
+InputNorm = Literal["none", "half", "channel"]
+Optimizer = Literal["sgd", "adam", "adamw"]
+Schedule = Literal["constant", "warmup_cosine", "step", "exponential", "linear", "one_cycle"]
+Precision = Literal["float32", "bfloat16", "auto"]
+
+# Budgets: how much of an experiment, never what is studied.
+PRESETS: dict[str, dict[str, Any]] = {
+    # Seconds, on synthetic images: for tests only, never for a number in the book.
+    "smoke": {
+        "dataset": "synthetic", "train_images": 256, "val_images": 128, "width": 4,
+        "epochs": 2, "batch_size": 64, "precision": "float32",
+    },
+    # A few minutes a run on two processor cores.
+    "laptop": {"width": 16, "epochs": 10, "precision": "bfloat16"},
+    # The original's budget: full width, twenty epochs.
+    "report": {"width": 64, "epochs": 20, "precision": "bfloat16"},
+}
+
+
+class ConfigError(ValueError):
+    """A parameter is unknown, of the wrong type or out of range; the message names it and what is allowed."""
+
+
+def did_you_mean(value: object, allowed: list[str]) -> str:
+    """Return ``" (did you mean 'x'?)"`` for a near miss among ``allowed``, else an empty string."""
+    near = difflib.get_close_matches(str(value), allowed, n=1, cutoff=0.6)
+    return f" (did you mean {near[0]!r}?)" if near else ""
+
+
+class RunConfig(BaseModel):
+    """Every choice that can change a run's numbers. Where it ran is provenance and does not belong here."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    # data
+    dataset: Literal["cifar10", "synthetic"] = "cifar10"
+    train_images: int = Field(40_000, ge=1, le=50_000, description="images trained on")
+    val_images: int = Field(10_000, ge=0, le=50_000, description="images held out of the training set")
+    split_seed: int = Field(0, ge=0, description="seed of the training/validation split")
+    input_norm: InputNorm = "half"
+    augment: Augment = "none"
+    # model
+    model: Model = "resnet9"
+    width: int = Field(64, ge=1, le=1024, description="channels of the first convolution")
+    depth: int = Field(9, ge=3, le=201, description="weighted layers (ResNet9: odd, from 5; PlainCNN: 4)")
+    kernel_size: int = Field(3, ge=1, le=15, description="side of every convolution; odd")
+    norm: Norm = "batch"
+    dropout: float = Field(0.0, ge=0, lt=1)
+    dropout_at: DropoutAt = "classifier"
+    shortcut: bool = True
+    # training
+    optimizer: Optimizer = "adam"
+    learning_rate: float = Field(0.01, gt=0, le=10)
+    momentum: float = Field(0.9, ge=0, lt=1, description="SGD's momentum, Adam's beta1")
+    weight_decay: float = Field(0.0, ge=0, le=1)
+    batch_size: int = Field(128, ge=2, le=50_000)
+    epochs: int = Field(20, ge=1, le=1000)
+    schedule: Schedule = "constant"
+    warmup_epochs: float = Field(2.0, ge=0, le=1000)
+    warmup_offset: float = Field(0.01, ge=0, le=1, description="the original's addend to the warm-up factor")
+    label_smoothing: float = Field(0.0, ge=0, lt=1)
+    precision: Precision = "float32"
+    seed: int = Field(0, ge=0)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _whole_floats(cls, values: Any) -> Any:
+        # `-p learning_rate 1` arrives as an int; strict mode would refuse it for a float field.
+        if not isinstance(values, dict):
+            return values
+        floats = {name for name, field in cls.model_fields.items() if field.annotation is float}
+        return {
+            name: float(value) if name in floats and isinstance(value, int) and not isinstance(value, bool) else value
+            for name, value in values.items()
+        }
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.kernel_size % 2 == 0:
+            raise ValueError(f"kernel_size: {self.kernel_size} is even; allowed: 1, 3, 5, 7, …")
+        if self.model == "resnet9" and (self.depth < 5 or self.depth % 2 == 0):
+            raise ValueError(f"depth: {self.depth} is not a depth of resnet9; allowed: 5, 7, 9, 11, …")
+        if self.train_images + self.val_images > 50_000:
+            raise ValueError(
+                f"train_images + val_images: {self.train_images + self.val_images} is more than the 50000 there are"
+            )
+        if self.schedule == "warmup_cosine" and self.warmup_epochs > self.epochs:
+            raise ValueError(f"warmup_epochs: {self.warmup_epochs:g} is longer than the run's {self.epochs} epochs")
+        # A field without effect takes its neutral value, so that two studies that mean the same run share it.
+        neutral: dict[str, Any] = {}
+        if self.schedule not in ("warmup_cosine", "one_cycle"):
+            neutral["warmup_epochs"] = 2.0
+        if self.schedule != "warmup_cosine":
+            neutral["warmup_offset"] = 0.01
+        if self.dropout == 0:
+            neutral["dropout_at"] = "classifier"
+        if self.model == "plaincnn":
+            neutral |= {"depth": 4, "shortcut": True}
+        for name, value in neutral.items():
+            object.__setattr__(self, name, value)
+        return self
+
+    @classmethod
+    def of(cls, **values: Any) -> Self:
+        """Build a configuration.
+
+        Raises:
+            ConfigError: one clear line per wrong value: the field, the value, what is allowed.
+        """
+        try:
+            return cls(**values)
+        except ValidationError as error:
+            raise ConfigError("\n".join(_sentence(cls, problem) for problem in error.errors())) from None
+
+    def with_(self, **changes: Any) -> Self:
+        """Return a copy with ``changes`` made and checked."""
+        return type(self).of(**(self.model_dump() | changes))
+
+    @property
+    def id(self) -> str:
+        """A readable slug and eight hex digits of the fields that differ from the defaults.
+
+        Hashing only the differences keeps today's ids valid when a later version adds a field.
+
+        Raises:
+            ConfigError: the precision is still ``auto``; it is resolved before a run has an identity.
+        """
+        if self.precision == "auto":
+            raise ConfigError("precision: 'auto' must be resolved to float32 or bfloat16 before the run has an id")
+        changed = self.model_dump(exclude_defaults=True)
+        digest = hashlib.sha256(json.dumps(changed, sort_keys=True).encode()).hexdigest()[:8]
+        name = self.model
+        if self.model == "resnet9":
+            name = f"{'resnet' if self.shortcut else 'plain'}{self.depth}"
+        synthetic = "synthetic-" if self.dataset == "synthetic" else ""
+        schedule = self.schedule.replace("_", "-")
+        return f"{synthetic}{name}-w{self.width}-e{self.epochs}-{schedule}-s{self.seed}-{digest}"
+
+
+def _sentence(cls: type[RunConfig], problem: Any) -> str:
+    """Turn one of pydantic's problems into a line with the field, the value and the remedy."""
+    if not problem["loc"]:
+        return problem["msg"].removeprefix("Value error, ")
+    name, value = str(problem["loc"][0]), problem["input"]
+    if problem["type"] == "extra_forbidden":
+        fields = list(cls.model_fields)
+        return f"unknown parameter {name!r}{did_you_mean(name, fields)}. Known: {', '.join(fields)}."
+    annotation = cls.model_fields[name].annotation
+    allowed = [str(choice) for choice in get_args(annotation)]
+    if allowed:
+        return f"{name}: {value!r} is not known{did_you_mean(value, allowed)}. Allowed: {', '.join(allowed)}."
+    return f"{name}: {value!r} is refused: {problem['msg'][0].lower()}{problem['msg'][1:]}."

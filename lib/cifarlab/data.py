@@ -1,0 +1,188 @@
+"""CIFAR-10 as tensors: reading and checking the files, the split, batches, augmentation on the device.
+
+Images stay one resident uint8 tensor in NHWC order. A batch is cut from it and viewed as NCHW, which makes it
+``channels_last`` at no cost, the layout in which convolutions are fastest.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torchvision.datasets import CIFAR10
+from torchvision.datasets.utils import calculate_md5
+
+from cifarlab.config import RunConfig
+from cifarlab.paths import project_root
+from cifarlab.streams import stream
+
+CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+
+# Per-channel mean and standard deviation of pixels in 0..1, subtracted and divided by.
+# "channel" are the known figures of the 50,000 training images; the data chapter recomputes them.
+INPUT_STATISTICS = {
+    "none": ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
+    "half": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+    "channel": ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
+}
+
+
+class DatasetError(RuntimeError):
+    """The dataset is missing, truncated or altered; the message names the file and the remedy."""
+
+
+@dataclass(frozen=True)
+class Images:
+    """``pixels``: (N, 32, 32, 3) uint8; ``labels``: (N,) int64, 0..9."""
+
+    pixels: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(self, index: Tensor) -> Images:
+        """Return the images at ``index``, in its order."""
+        return Images(self.pixels[index], self.labels[index])
+
+    def to(self, device: torch.device) -> Images:
+        return Images(self.pixels.to(device), self.labels.to(device))
+
+
+def cifar10_root() -> Path:
+    """The folder that holds ``cifar-10-batches-py``: ``$CIFAR10_ROOT``, else ``data/`` in the project."""
+    return Path(os.environ.get("CIFAR10_ROOT") or project_root() / "data")
+
+
+def check_files(root: Path) -> None:
+    """Compare every file's md5 with the official one.
+
+    Raises:
+        DatasetError: names the first file that is missing or differs, its expected and found md5, and what to do.
+    """
+    remedy = (
+        "To get the data: `.venv/bin/python -m cifarlab download` (170 MB), "
+        "or set CIFAR10_ROOT to a folder that holds cifar-10-batches-py."
+    )
+    for name, expected in (*CIFAR10.train_list, *CIFAR10.test_list):
+        path = root / CIFAR10.base_folder / name
+        if not path.is_file():
+            raise DatasetError(f"CIFAR-10 is not complete: {path} is missing. {remedy}")
+        found = calculate_md5(path)
+        if found != expected:
+            raise DatasetError(
+                f"CIFAR-10 is damaged: {path} has md5 {found}, expected {expected}. Delete this file. {remedy}"
+            )
+
+
+def dataset_md5() -> str:
+    """The md5 of the official files' md5s: one value that says which data a run saw."""
+    return hashlib.md5("".join(md5 for _, md5 in (*CIFAR10.train_list, *CIFAR10.test_list)).encode()).hexdigest()
+
+
+def load_cifar10(train: bool, root: Path | None = None) -> Images:
+    """Read the 50,000 training or 10,000 test images. Never downloads.
+
+    Raises:
+        DatasetError: a file is missing, truncated or altered.
+    """
+    root = root or cifar10_root()
+    check_files(root)
+    dataset = CIFAR10(root, train=train, download=False)
+    return Images(torch.from_numpy(dataset.data), torch.tensor(dataset.targets))
+
+
+def synthetic(images: int, seed: int = 0) -> Images:
+    """Ten blurry class patterns under noise: learnable in seconds. For tests only, never for the book's numbers."""
+    generator = stream(seed, "synthetic")
+    patterns = torch.rand(10, 4, 4, 3, generator=stream(0, "synthetic patterns"))
+    patterns = patterns.repeat_interleave(8, dim=1).repeat_interleave(8, dim=2)
+    labels = torch.randint(10, (images,), generator=generator)
+    noise = torch.rand(images, 32, 32, 3, generator=generator)
+    return Images(((0.5 * patterns[labels] + 0.5 * noise) * 255).to(torch.uint8), labels)
+
+
+def load(config: RunConfig, train: bool = True) -> Images:
+    """The training (or test) images of the dataset that ``config`` names."""
+    if config.dataset == "synthetic":
+        return synthetic(config.train_images + config.val_images if train else 256, seed=0 if train else 1)
+    return load_cifar10(train)
+
+
+def split_indices(total: int, train_images: int, val_images: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Return disjoint random (training, validation) indices: a function of ``seed`` alone."""
+    order = torch.randperm(total, generator=stream(seed, "split"))
+    # Validation comes from the end, so that training on fewer images keeps the same validation set.
+    return order[:train_images], order[total - val_images :]
+
+
+def split(images: Images, config: RunConfig) -> tuple[Images, Images]:
+    """Split into (training, validation) images as ``config`` says."""
+    train, val = split_indices(len(images), config.train_images, config.val_images, config.split_seed)
+    return images.take(train), images.take(val)
+
+
+def normalise(pixels: Tensor, input_norm: str) -> Tensor:
+    """(N, 32, 32, 3) uint8 to (N, 3, 32, 32) float32 in channels_last layout."""
+    mean, std = INPUT_STATISTICS[input_norm]
+    mean_tensor = torch.tensor(mean, device=pixels.device)
+    std_tensor = torch.tensor(std, device=pixels.device)
+    scaled = (pixels.float() - 255 * mean_tensor) / (255 * std_tensor)
+    return scaled.permute(0, 3, 1, 2)
+
+
+def batches(
+    images: Images, config: RunConfig, shuffle: torch.Generator, augmentation: torch.Generator
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield one epoch of (inputs (B, 3, 32, 32) float32, labels (B,) int64), the last batch possibly smaller."""
+    order = torch.randperm(len(images), generator=shuffle).to(images.pixels.device)
+    for index in order.split(config.batch_size):
+        # BatchNorm has no variance over a single image: such a left-over is dropped.
+        if len(index) == 1 and len(order) > 1:
+            return
+        inputs = normalise(images.pixels[index], config.input_norm)
+        yield augment(inputs, config.augment, augmentation), images.labels[index]
+
+
+def augment(inputs: Tensor, kind: str, generator: torch.Generator) -> Tensor:
+    """Augment each image of a batch on its own; ``kind`` is a value of ``RunConfig.augment``."""
+    if "flip" in kind:
+        inputs = random_flip(inputs, generator)
+    if "crop" in kind:
+        inputs = random_crop(inputs, generator)
+    if "cutout" in kind:
+        inputs = cutout(inputs, generator)
+    return inputs
+
+
+def random_flip(inputs: Tensor, generator: torch.Generator) -> Tensor:
+    """Mirror each image left to right with probability one half."""
+    flip = torch.rand(len(inputs), generator=generator, device=inputs.device) < 0.5
+    return torch.where(flip[:, None, None, None], inputs.flip(3), inputs)
+
+
+def random_crop(inputs: Tensor, generator: torch.Generator, padding: int = 4) -> Tensor:
+    """Shift each image by up to ``padding`` pixels either way, filling by reflection."""
+    count, _, height, width = inputs.shape
+    shift = torch.randint(2 * padding + 1, (2, count, 1), generator=generator, device=inputs.device)
+    padded = torch.nn.functional.pad(inputs, (padding,) * 4, mode="reflect").permute(0, 2, 3, 1)
+    rows = shift[0] + torch.arange(height, device=inputs.device)
+    columns = shift[1] + torch.arange(width, device=inputs.device)
+    image = torch.arange(count, device=inputs.device)[:, None, None]
+    return padded[image, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+
+
+def cutout(inputs: Tensor, generator: torch.Generator, size: int = 8) -> Tensor:
+    """Set a random ``size`` by ``size`` square of each image to 0 (DeVries & Taylor 2017)."""
+    count, _, height, width = inputs.shape
+    top = torch.randint(height - size + 1, (count, 1), generator=generator, device=inputs.device)
+    left = torch.randint(width - size + 1, (count, 1), generator=generator, device=inputs.device)
+    rows = torch.arange(height, device=inputs.device)
+    columns = torch.arange(width, device=inputs.device)
+    hole = ((rows >= top) & (rows < top + size))[:, :, None] & ((columns >= left) & (columns < left + size))[:, None]
+    return inputs.masked_fill(hole[:, None], 0.0)

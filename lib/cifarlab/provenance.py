@@ -1,0 +1,101 @@
+"""Where, when and with what a result was made: facts about a run that are not part of its identity."""
+
+from __future__ import annotations
+
+import ast
+import datetime
+import hashlib
+import platform
+import re
+import resource
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from cifarlab.paths import project_root
+
+# The modules that can change a run's numbers.
+NUMERIC_MODULES = ("data", "models", "schedules", "streams", "training")
+
+
+def code_digest() -> str:
+    """Twelve hex digits of the numeric modules' syntax trees: a comment or docstring does not change it."""
+    digest = hashlib.sha256()
+    for name in NUMERIC_MODULES:
+        tree = ast.parse((Path(__file__).parent / f"{name}.py").read_text(encoding="utf-8"))
+        for node in ast.walk(tree):
+            body = getattr(node, "body", None)
+            if isinstance(body, list) and body and isinstance(body[0], ast.Expr):
+                value = body[0].value
+                if isinstance(value, ast.Constant) and isinstance(value.value, str):
+                    del body[0]
+        digest.update(ast.dump(tree).encode())
+    return digest.hexdigest()[:12]
+
+
+def _git(*arguments: str) -> str | None:
+    try:
+        answer = subprocess.run(
+            ["git", *arguments], cwd=project_root(), capture_output=True, text=True, timeout=10, check=True
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return answer.stdout.strip()
+
+
+def cpu_description() -> dict[str, Any]:
+    """The processor's model and the instruction sets that decide how fast bfloat16 is."""
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return {"model": platform.processor() or platform.machine(), "instructions": []}
+    model = re.search(r"model name\s*:\s*(.+)", text)
+    flags = re.search(r"flags\s*:\s*(.+)", text)
+    present = set(flags[1].split()) if flags else set()
+    return {
+        "model": model[1].strip() if model else platform.machine(),
+        "instructions": [name for name in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if name in present],
+    }
+
+
+def has_fast_bfloat16() -> bool:
+    """Whether this processor multiplies in bfloat16 natively (AVX512-BF16 or AMX)."""
+    return bool({"avx512_bf16", "amx_bf16"} & set(cpu_description()["instructions"]))
+
+
+def peak_memory(device: Any) -> dict[str, int]:
+    """The largest memory so far: of the GPU's tensors on a GPU, else this process's resident size."""
+    if device.type == "cuda":
+        import torch
+
+        return {"peak_memory_bytes": torch.cuda.max_memory_allocated(device)}
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return {"peak_memory_bytes": peak if sys.platform == "darwin" else peak * 1024}
+
+
+def describe(device: Any, threads: int, dataset_md5: str | None) -> dict[str, Any]:
+    """Return the provenance of a run that is about to be recorded; ``device`` is a ``torch.device``."""
+    import torch
+
+    on_gpu = device.type == "cuda"
+    # Results are data, made by this code: writing one does not make the tree another.
+    changed = _git("status", "--porcelain", "--", ".", ":(exclude)results")
+    return {
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "device": torch.cuda.get_device_name(device) if on_gpu else "cpu",
+        "cpu": cpu_description(),
+        "threads": threads,
+        "platform": f"{platform.system()} {platform.machine()}",
+        "versions": {
+            "python": platform.python_version(),
+            "torch": version("torch"),
+            "torchvision": version("torchvision"),
+            "numpy": version("numpy"),
+        },
+        "dataset_md5": dataset_md5,
+        "git_commit": _git("rev-parse", "HEAD"),
+        "git_clean": None if changed is None else changed == "",
+        "code_digest": code_digest(),
+    }

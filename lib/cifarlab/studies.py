@@ -1,0 +1,311 @@
+"""Studies: what varies, what stays fixed, which seeds; and :func:`ensure`, which turns one into results."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from concurrent.futures import Executor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import pandas as pd
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from cifarlab import provenance, store
+from cifarlab.config import PRESETS, ConfigError, RunConfig, did_you_mean
+from cifarlab.paths import project_root, runs_folder, scratch_folder
+
+
+class StudyError(ValueError):
+    """A study's file is wrong, or a level or parameter is unknown; the message names it."""
+
+
+class RunFailedError(RuntimeError):
+    """One or more runs of a study could not be executed; the others are in the store."""
+
+
+class Study(BaseModel):
+    """One YAML file of ``studies/``."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    name: str
+    title: str
+    question: str
+    preset: Literal["smoke", "laptop", "report"]
+    seeds: tuple[int, ...] = Field(min_length=1)
+    reference: str
+    fixed: dict[str, Any] = {}
+    levels: dict[str, dict[str, Any]] = Field(min_length=1)
+
+    def config(self, level: str, seed: int, preset: str | None = None, **overrides: Any) -> RunConfig:
+        """The run of one level and seed. ``overrides`` whose value is None are left to the preset.
+
+        Another preset than the study's own is a budget that wins over ``fixed``, never over what a level sets.
+
+        Raises:
+            StudyError: no such level or preset. ConfigError: a value is refused.
+        """
+        if level not in self.levels:
+            raise StudyError(
+                f"level: {level!r} is not in study {self.name!r}{did_you_mean(level, list(self.levels))}. "
+                f"Known: {', '.join(self.levels)}."
+            )
+        preset = preset or self.preset
+        if preset not in PRESETS:
+            raise StudyError(
+                f"preset: {preset!r} is not known{did_you_mean(preset, list(PRESETS))}. "
+                f"Allowed: {', '.join(PRESETS)}."
+            )
+        values = PRESETS[self.preset] | self.fixed
+        if preset != self.preset:
+            values = values | PRESETS[preset]
+        given = {name: value for name, value in overrides.items() if value is not None}
+        return RunConfig.of(**(values | self.levels[level] | given | {"seed": seed}))
+
+    def runs(
+        self, levels: Sequence[str] | None = None, seeds: Sequence[int] | None = None,
+        preset: str | None = None, **overrides: Any,
+    ) -> list[tuple[str, RunConfig]]:
+        """Every (level, configuration), seed by seed, so that an unfinished study already has every level."""
+        return [
+            (level, self.config(level, seed, preset, **overrides))
+            for seed in (self.seeds if seeds is None else seeds)
+            for level in (self.levels if levels is None else levels)
+        ]
+
+
+class _UniqueKeys(yaml.SafeLoader):
+    """YAML lets a later key replace an earlier one in silence; a duplicate level must be refused."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+        seen = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=deep)
+            if key in seen:
+                raise yaml.YAMLError(f"{key!r} appears twice (line {key_node.start_mark.line + 1})")
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+def studies_folder() -> Path:
+    return project_root() / "studies"
+
+
+def names() -> list[str]:
+    """The names of all studies."""
+    return sorted(path.stem for path in studies_folder().glob("*.yml"))
+
+
+def load(name: str, folder: Path | None = None) -> Study:
+    """Read and check ``studies/<name>.yml``.
+
+    Raises:
+        StudyError: no such study, or something in it is unknown, duplicate or refused, named.
+    """
+    folder = folder or studies_folder()
+    path = folder / f"{name}.yml"
+    if not path.is_file():
+        known = sorted(p.stem for p in folder.glob("*.yml"))
+        raise StudyError(f"study: {name!r} is not known{did_you_mean(name, known)}. Known: {', '.join(known)}.")
+    try:
+        study = Study(name=name, **yaml.load(path.read_text(encoding="utf-8"), _UniqueKeys))
+        if study.reference not in study.levels:
+            raise StudyError(f"reference: {study.reference!r} is not one of its levels")
+        if len(set(study.seeds)) < len(study.seeds):
+            raise StudyError("seeds: one appears twice")
+        ids: dict[str, str] = {}
+        for level, config in study.runs(seeds=study.seeds[:1]):
+            if config.id in ids:
+                raise StudyError(f"levels: {level!r} and {ids[config.id]!r} are the same run")
+            ids[config.id] = level
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise StudyError(f"{path.name}: {where}: {first['msg']}") from None
+    except (yaml.YAMLError, ConfigError, StudyError, TypeError) as error:
+        raise StudyError(f"{path.name}: {error}") from None
+    return study
+
+
+# --- executing ------------------------------------------------------------------------------------------------------
+
+
+def execute(config: RunConfig, device: str = "auto", threads: int | None = None) -> str:
+    """Run ``train.ipynb`` for one configuration through papermill, in a kernel of its own. Returns the run's id.
+
+    A plain function of picklable values, so that any ``concurrent.futures.Executor`` can carry it.
+
+    Raises:
+        RunFailedError: the notebook failed; the message ends with the notebook's own error.
+    """
+    import papermill
+
+    template = project_root() / "notebooks" / "train.ipynb"
+    executed = scratch_folder() / "executed" / f"{config.id}.ipynb"
+    executed.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        papermill.execute_notebook(
+            str(template), str(executed), cwd=str(template.parent), progress_bar=False,
+            parameters={**config.model_dump(), "device": device, "threads": threads},
+        )
+    except papermill.PapermillExecutionError as error:
+        raise RunFailedError(f"{config.id}: {error.ename}: {error.evalue}") from None
+    return config.id
+
+
+def missing(configs: Iterable[RunConfig]) -> list[RunConfig]:
+    """Those whose result is not in the store, each once, in order."""
+    unique = {config.id: config for config in configs}
+    return [config for config in unique.values() if not store.path_of(config.id).is_file()]
+
+
+def execute_all(
+    configs: Sequence[RunConfig], executor: Executor | None = None, device: str = "auto", threads: int | None = None,
+    stop_after_seconds: float | None = None,
+) -> list[str]:
+    """Execute the runs that are missing, with a progress bar on stderr. Returns the failures, one line each.
+
+    Without ``executor``, one after the other; with one (a process pool, Dask's ``client.get_executor()``), as it
+    schedules them. With ``stop_after_seconds``, no further run is started once they are over.
+    """
+    import time
+
+    from tqdm import tqdm
+
+    todo = missing(configs)
+    failures: list[str] = []
+    started = time.monotonic()
+    bar = tqdm(total=len(todo), unit="run", file=sys.stderr, disable=not todo, leave=False, dynamic_ncols=True)
+    with bar:
+        if executor is None:
+            for config in todo:
+                if stop_after_seconds is not None and time.monotonic() - started > stop_after_seconds:
+                    break
+                bar.set_postfix_str(config.id)
+                try:
+                    execute(config, device, threads)
+                except RunFailedError as error:
+                    failures.append(str(error))
+                bar.update()
+            return failures
+        futures = [executor.submit(execute, config, device, threads) for config in todo]
+        for future in as_completed(futures):
+            if error := future.exception():
+                failures.append(str(error))
+            bar.update()
+    return failures
+
+
+# --- results of a study ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class StudyResults:
+    """The runs of a study that exist, as tables, and what is missing.
+
+    ``runs``: one row per run (level, seed, id, final figures). ``history``: one row per run and epoch (level, seed
+    and the epoch's figures). ``configs``: the configuration of each id.
+    """
+
+    study: Study
+    runs: pd.DataFrame
+    history: pd.DataFrame
+    configs: dict[str, RunConfig]
+    provenance: dict[str, dict[str, Any]]
+    missing: tuple[str, ...]
+    changed: dict[str, Any]
+
+    @property
+    def levels(self) -> list[str]:
+        """The levels that have at least one run, in the study's order."""
+        present = set(self.runs["level"])
+        return [level for level in self.study.levels if level in present]
+
+    def values(self, column: str, level: str) -> pd.Series:
+        """One final figure of a level's runs that did not diverge, indexed by seed."""
+        rows = self.runs[(self.runs["level"] == level) & ~self.runs["diverged"]]
+        return rows.set_index("seed")[column].sort_index()
+
+    def older_code(self) -> list[str]:
+        """Ids of results that were made by other code than today's."""
+        digest = provenance.code_digest()
+        return [run_id for run_id, facts in self.provenance.items() if facts["code_digest"] != digest]
+
+
+def ensure(
+    study: Study | str, *, preset: str | None = None, seeds: Sequence[int] | None = None,
+    levels: Sequence[str] | None = None, train: bool | None = None, device: str = "auto",
+    executor: Executor | None = None, **overrides: Any,
+) -> StudyResults:
+    """Return a study's results, executing through papermill what the parameters ask for and the store lacks.
+
+    With the study's own parameters nothing is trained: that matrix takes hours and is `make results`'s work, and a
+    chapter shows what exists and says how many seeds. With any other parameters what is missing is trained now.
+    ``train`` overrules this: True always trains, False never.
+
+    Raises:
+        StudyError, ConfigError: a parameter is unknown or refused. RunFailedError: a run failed, or no run exists.
+    """
+    study = load(study) if isinstance(study, str) else study
+    changed = _changed(study, preset=preset, seeds=seeds, levels=levels, **overrides)
+    wanted = study.runs(levels, seeds, preset, **overrides)
+    if bool(changed) if train is None else train:
+        failures = execute_all([config for _, config in wanted], executor, device)
+        if failures:
+            raise RunFailedError("\n".join(failures))
+    rows, results, missing_ids = [], {}, []
+    for level, config in wanted:
+        result = results.get(config.id) or store.read(config.id)
+        if result is None:
+            missing_ids.append(config.id)
+            continue
+        results[config.id] = result
+        row = {"level": level, "seed": config.seed, "id": config.id, **result.final.model_dump()}
+        rows.append(row | {"training_seconds": result.provenance["training_seconds"]})
+    if not rows:
+        raise RunFailedError(
+            f"study {study.name!r}: none of its {len(wanted)} runs is in {runs_folder()}. "
+            f"Train them with `make results STUDY={study.name}`."
+        )
+    runs = pd.DataFrame(rows)
+    history = store.history_frame(list(results.values())).merge(runs[["id", "level", "seed"]], on="id")
+    return StudyResults(
+        study, runs, history, dict((config.id, config) for _, config in wanted if config.id in results),
+        {run_id: result.provenance for run_id, result in results.items()}, tuple(missing_ids), changed,
+    )
+
+
+def _changed(study: Study, **given: Any) -> dict[str, Any]:
+    """The parameters whose given value is not what the study says."""
+    own = {
+        "preset": study.preset, "seeds": list(study.seeds), "levels": list(study.levels),
+        **PRESETS[study.preset], **study.fixed,
+    }
+    changed = {}
+    for name, value in given.items():
+        value = list(value) if isinstance(value, tuple) else value
+        if value is not None and value != own.get(name):
+            changed[name] = value
+    return changed
+
+
+def progress() -> dict[str, dict[str, int]]:
+    """Runs under way or interrupted: id to the epochs finished and asked for."""
+    found = {}
+    for path in sorted(scratch_folder().glob("*.progress.json")):
+        state = json.loads(path.read_text(encoding="utf-8"))
+        state["alive"] = Path(f"/proc/{state['pid']}").exists() or _alive(state["pid"])
+        found[path.name.removesuffix(".progress.json")] = state
+    return found
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except OSError:
+        return False
+    return True

@@ -1,0 +1,134 @@
+"""Training: it learns, it repeats, and a killed run resumes to the same bits."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+
+from cifarlab import data, models, training
+from cifarlab.config import PRESETS, RunConfig
+
+SMOKE = RunConfig.of(**PRESETS["smoke"], learning_rate=0.003)
+
+TRAIN_AND_PRINT = """
+import json, sys, torch
+from pathlib import Path
+from cifarlab import data, training
+from cifarlab.config import RunConfig
+torch.set_num_threads(1)
+config = RunConfig.of(**json.loads(sys.argv[1]))
+images = data.split(data.load(config), config)
+trained = training.train(config, *images, checkpoint=Path(sys.argv[2]) if len(sys.argv) > 2 else None,
+                         on_step=lambda: print("step", flush=True))
+numbers = [[row[k] for k in ("train_loss", "val_loss", "val_accuracy")] for row in trained.history]
+weights = sum(float(p.double().sum()) for p in trained.model.parameters())
+print("result", json.dumps([numbers, weights]))
+print("resumed", list(trained.resumed_epochs))
+"""
+
+
+def command(config: RunConfig, *checkpoint) -> list[str]:
+    return [sys.executable, "-c", TRAIN_AND_PRINT, config.model_dump_json(), *map(str, checkpoint)]
+
+
+def last_lines(config: RunConfig, *checkpoint) -> list[str]:
+    done = subprocess.run(command(config, *checkpoint), capture_output=True, text=True, check=True)
+    return done.stdout.splitlines()[-2:]
+
+
+def test_a_model_overfits_64_images():
+    config = SMOKE.with_(train_images=64, epochs=25, batch_size=16, width=8)
+    images, _ = data.split(data.load(config), config)
+    history = training.train(config, images, images).history
+    assert history[-1]["train_accuracy"] > 0.98
+    assert history[-1]["train_loss"] < history[0]["train_loss"] / 5
+
+
+# Everything that draws random numbers is on: order, flips, crops, holes, dropped channels.
+RANDOM = SMOKE.with_(epochs=4, augment="flip_crop_cutout", dropout=0.3, dropout_at="blocks", schedule="warmup_cosine")
+
+
+@pytest.mark.parametrize("changes", [{}, {"optimizer": "sgd"}, {"precision": "bfloat16"}])
+def test_killed_at_a_random_step_it_resumes_to_the_same_bits(tmp_path, changes):
+    config = RANDOM.with_(**changes)
+    expected, _ = last_lines(config)
+    total = config.epochs * training.steps_per_epoch(config)
+    # After the first epoch, so that there is something to resume from.
+    kill_at = random.randrange(training.steps_per_epoch(config) + 1, total)
+    checkpoint = tmp_path / "run.checkpoint"
+    with subprocess.Popen(command(config, checkpoint), stdout=subprocess.PIPE, text=True) as process:
+        for _ in range(kill_at):
+            process.stdout.readline()
+        os.kill(process.pid, signal.SIGKILL)
+    # The steps printed may run ahead of the kill; the run must not have finished all the same.
+    found, resumed = last_lines(config, checkpoint)
+    assert found == expected, f"killed after step {kill_at}"
+    assert resumed != "resumed []"
+
+
+def test_same_seed_same_numbers_in_a_fresh_process_and_another_seed_differs():
+    first, _ = last_lines(RANDOM)
+    assert last_lines(RANDOM)[0] == first
+    assert last_lines(RANDOM.with_(seed=1))[0] != first
+
+
+def test_global_random_state_is_left_alone():
+    torch.manual_seed(7)
+    expected = torch.rand(3)
+    torch.manual_seed(7)
+    images = data.split(data.load(SMOKE), SMOKE)
+    training.train(SMOKE.with_(epochs=1), *images)
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_a_damaged_checkpoint_is_set_aside_and_the_run_starts_again(tmp_path):
+    images = data.split(data.load(SMOKE), SMOKE)
+    checkpoint = tmp_path / "run.checkpoint"
+    expected = training.train(SMOKE, *images, checkpoint=checkpoint).history
+    checkpoint.write_bytes(checkpoint.read_bytes()[:1000])
+    with pytest.warns(UserWarning, match=r"run\.checkpoint is damaged .* run\.checkpoint\.damaged"):
+        again = training.train(SMOKE, *images, checkpoint=checkpoint).history
+    assert [row["val_loss"] for row in again] == [row["val_loss"] for row in expected]
+    assert (tmp_path / "run.checkpoint.damaged").exists()
+
+
+def test_a_loss_that_is_not_a_number_ends_the_run_as_diverged():
+    # Every step multiplies the weights by 1 - 10 x 1 = -9.
+    config = SMOKE.with_(optimizer="sgd", learning_rate=10.0, weight_decay=1.0, norm="none", epochs=8)
+    images = data.split(data.load(config), config)
+    trained = training.train(config, *images)
+    assert trained.diverged
+    assert len(trained.history) < 8
+
+
+def test_the_plain_float32_path_and_bfloat16_agree():
+    images = data.split(data.load(SMOKE), SMOKE)
+    plain = training.train(SMOKE.with_(epochs=1), *images).history[0]["train_loss"]
+    fast = training.train(SMOKE.with_(epochs=1, precision="bfloat16"), *images).history[0]["train_loss"]
+    # bfloat16 keeps 8 bits of the significand: relative error 2**-8 a value.
+    assert fast == pytest.approx(plain, rel=0.05)
+
+
+def test_steps_are_counted_as_batches_are_cut():
+    for images, batch in ((100, 10), (101, 10), (109, 10), (5, 10), (2, 2), (3, 2)):
+        config = SMOKE.with_(train_images=images, val_images=0, batch_size=batch)
+        pool, _ = data.split(data.load(config), config)
+        generator = torch.Generator().manual_seed(0)
+        assert len(list(data.batches(pool, config, generator, generator))) == training.steps_per_epoch(config)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_the_same_run_on_a_gpu():
+    config = SMOKE.with_(precision="bfloat16")
+    images = [part.to(torch.device("cuda")) for part in data.split(data.load(config), config)]
+    history = training.train(config, *images).history
+    assert history[-1]["train_loss"] < history[0]["train_loss"]
+    assert models.parameter_count(models.build(config)) > 0
