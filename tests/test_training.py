@@ -7,11 +7,9 @@ import random
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 import torch
-
 from cifarlab import data, models, training
 from cifarlab.config import PRESETS, RunConfig
 

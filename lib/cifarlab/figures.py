@@ -1,40 +1,53 @@
-"""Every figure that chapters share, in one visual style: colour-blind safe, light and transparent on a dark page."""
+"""Every figure that chapters share, in one visual style. Functions return a figure and touch no global state."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import io
+from collections.abc import Mapping, Sequence
 
 import matplotlib
 import numpy as np
 import pandas as pd
-import seaborn as sns
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
 from cifarlab import stats
 
-# Okabe & Ito's palette: told apart with any colour vision, and in print by the line styles beside it.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+# Okabe & Ito's palette: told apart with any colour vision. Line styles repeat the difference for print.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#666666")
+LINES = ("-", "--", "-.", ":", "-", "--", "-.")
+INK, FAINT = "#222222", "#888888"
 STYLE = {
-    "figure.dpi": 110, "figure.facecolor": "white", "axes.facecolor": "white", "axes.grid": True,
-    "axes.spines.top": False, "axes.spines.right": False, "grid.alpha": 0.25, "axes.titlesize": "medium",
-    "axes.titlelocation": "left", "legend.frameon": False, "font.size": 10.5, "svg.fonttype": "path",
-    "svg.hashsalt": "cifarlab", "figure.constrained_layout.use": True, "savefig.bbox": "tight",
+    "figure.facecolor": "white", "axes.facecolor": "white", "axes.grid": True, "grid.alpha": 0.25,
+    "axes.spines.top": False, "axes.spines.right": False, "axes.titlesize": "medium", "axes.titlelocation": "left",
+    "legend.frameon": False, "legend.fontsize": "small", "font.size": 10.5, "svg.fonttype": "path",
+    # A fixed salt: the same figure has the same bytes, so a rebuilt site differs only where its content does.
+    "svg.hashsalt": "cifarlab",
 }
-
 LABELS = {
     "train_loss": "training loss (nats)", "val_loss": "validation loss (nats)",
     "train_accuracy": "training accuracy (%)", "val_accuracy": "validation accuracy (%)",
-    "learning_rate": "learning rate",
 }
 
 
-def new_figure(columns: int = 1, rows: int = 1, width: float = 4.2, height: float = 3.3) -> tuple[Figure, np.ndarray]:
-    """A figure in the book's style that no global state knows of, and its axes as a flat array."""
+class BookFigure(Figure):
+    """A matplotlib figure that shows itself as SVG: sharp at any size, on a screen and in print."""
+
+    def _repr_svg_(self) -> str:
+        buffer = io.StringIO()
+        with matplotlib.rc_context(STYLE):
+            self.savefig(buffer, format="svg", metadata={"Date": None})
+        return buffer.getvalue()
+
+
+def new_figure(columns: int = 1, rows: int = 1, width: float = 4.2, height: float = 3.3) -> tuple[BookFigure, list[Axes]]:
+    """A figure in the book's style and its axes, row by row; ``width`` and ``height`` in inches a panel."""
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(width * columns, height * rows), layout="constrained")
-        axes = figure.subplots(rows, columns, squeeze=False)
-    return figure, axes.ravel()
+        figure = BookFigure(figsize=(width * columns, height * rows), layout="constrained")
+        axes = list(np.ravel(figure.subplots(rows, columns, squeeze=False)))
+    return figure, axes
 
 
 def in_percent(column: str, values):
@@ -42,16 +55,207 @@ def in_percent(column: str, values):
     return 100 * values if column.endswith("accuracy") else values
 
 
-def run_curves(history: Sequence[Mapping[str, float]]) -> Figure:
+def _epochs_axis(axis: Axes, ylabel: str) -> None:
+    axis.set(xlabel="epoch", ylabel=ylabel)
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+
+
+def run_curves(history: Sequence[Mapping[str, float]]) -> BookFigure:
     """Loss and accuracy of one run, training and validation, epoch by epoch."""
     frame = pd.DataFrame(history)
     figure, axes = new_figure(2)
     for axis, quantity in zip(axes, ("loss", "accuracy"), strict=True):
-        for colour, part in zip(COLOURS, ("train", "val"), strict=False):
+        for colour, part, name in zip(COLOURS, ("train", "val"), ("training", "validation"), strict=False):
             column = f"{part}_{quantity}"
-            axis.plot(frame["epoch"], in_percent(column, frame[column].astype(float)), marker="o", ms=3, color=colour,
-                      label={"train": "training", "val": "validation"}[part])
-        axis.set(xlabel="epoch", ylabel={"loss": "loss (nats)", "accuracy": "accuracy (%)"}[quantity])
-        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+            values = in_percent(column, frame[column].astype(float))
+            axis.plot(frame["epoch"], values, marker="o", markersize=3, color=colour, label=name)
+        _epochs_axis(axis, {"loss": "loss (nats)", "accuracy": "accuracy (%)"}[quantity])
         axis.legend()
     return figure
+
+
+def rate_curves(rates: Mapping[str, Sequence[float]], steps_per_epoch: int) -> BookFigure:
+    """The learning rate of each schedule, step by step, over the epochs."""
+    figure, (axis,) = new_figure(width=6.2, height=3)
+    for (name, values), colour, line in zip(rates.items(), COLOURS, LINES, strict=False):
+        axis.plot(np.arange(len(values)) / steps_per_epoch, values, color=colour, linestyle=line, label=name)
+    _epochs_axis(axis, "learning rate")
+    axis.set_ylim(bottom=0)
+    axis.legend()
+    return figure
+
+
+def learning_curves(
+    history: pd.DataFrame, levels: Sequence[str], columns: Sequence[str],
+    original: Mapping[str, pd.DataFrame] | None = None, log_losses: bool = True,
+) -> BookFigure:
+    """One panel per column: each level's mean over seeds, its 95 % interval as a band, the original's line dotted.
+
+    ``history`` has one row per run and epoch, with ``level`` and ``seed``; ``original`` maps a level to the epochs
+    of the original's run.
+    """
+    figure, axes = new_figure(len(columns), width=4.3, height=3.6)
+    for axis, column in zip(axes, columns, strict=True):
+        for number, level in enumerate(levels):
+            rows = history[history["level"] == level]
+            estimates = [
+                stats.mean_interval(in_percent(column, values.dropna()))
+                for _, values in rows.groupby("epoch")[column] if values.notna().any()
+            ]
+            epochs = sorted(rows.dropna(subset=[column])["epoch"].unique())
+            colour, line = COLOURS[number % len(COLOURS)], LINES[number % len(LINES)]
+            axis.plot(epochs, [e.mean for e in estimates], color=colour, linestyle=line, label=level)
+            axis.fill_between(epochs, [e.low for e in estimates], [e.high for e in estimates], color=colour, alpha=0.2,
+                              linewidth=0)
+            if original and level in original and column in original[level]:
+                rows = original[level]
+                axis.plot(rows["epoch"], in_percent(column, rows[column]), color=colour, linestyle="", marker=".",
+                          markersize=5, label=f"{level}, the original's run")
+        _epochs_axis(axis, LABELS[column])
+        if log_losses and column.endswith("loss"):
+            axis.set_yscale("log")
+            axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+            axis.yaxis.set_minor_formatter(NullFormatter())
+    handles, names = axes[0].get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside lower center", ncols=2, frameon=False, fontsize="small")
+    return figure
+
+
+def seeds_by_level(
+    runs: pd.DataFrame, levels: Sequence[str], column: str, marks: Mapping[str, float] | None = None
+) -> BookFigure:
+    """Every seed a dot, mean and 95 % interval over them; ``marks`` are vertical lines (label to value)."""
+    figure, (axis,) = new_figure(width=6.4, height=0.75 + 0.42 * len(levels) + (0.3 if marks else 0))
+    for number, level in enumerate(reversed(list(levels))):
+        values = in_percent(column, runs[runs["level"] == level][column].dropna().astype(float))
+        if not len(values):
+            continue
+        estimate = stats.mean_interval(values)
+        if estimate.n > 1:
+            axis.plot([estimate.low, estimate.high], [number, number], color=COLOURS[0], linewidth=5, alpha=0.3,
+                      solid_capstyle="butt")
+        axis.plot(estimate.mean, number, marker="|", markersize=15, markeredgewidth=2, color=COLOURS[0])
+        axis.plot(values, np.full(len(values), number), linestyle="", marker="o", markersize=4, color=INK, alpha=0.7)
+    for (name, value), line in zip((marks or {}).items(), ("--", ":", "-."), strict=False):
+        axis.axvline(value, color=COLOURS[1], linestyle=line, linewidth=1.2, label=name)
+    axis.set_yticks(range(len(levels)), list(reversed(list(levels))))
+    axis.set(xlabel=LABELS.get(column, column), ylim=(-0.6, len(levels) - 0.4))
+    if marks:
+        axis.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=len(marks))
+    return figure
+
+
+def bars(names: Sequence[str], values: Sequence[float], xlabel: str) -> BookFigure:
+    """Horizontal bars, the first on top, each with its value."""
+    figure, (axis,) = new_figure(width=6.0, height=0.7 + 0.28 * len(names))
+    places = np.arange(len(names))[::-1]
+    axis.barh(places, values, color=COLOURS[0], height=0.65)
+    axis.set_yticks(places, names)
+    axis.set(xlabel=xlabel)
+    axis.bar_label(axis.containers[0], fmt="%.4g", padding=3, fontsize="small")
+    axis.margins(x=0.12)
+    return figure
+
+
+# --- networks -------------------------------------------------------------------------------------------------------
+
+
+def _box(axis: Axes, x: float, y: float, width: float, height: float, text: str, colour: str) -> None:
+    axis.add_patch(FancyBboxPatch((x, y), width, height, boxstyle="round,pad=0,rounding_size=0.08", linewidth=1,
+                                  edgecolor=INK, facecolor=colour))
+    axis.text(x + width / 2, y + height / 2, text, ha="center", va="center", fontsize=8.5, color=INK)
+
+
+def _arrow(axis: Axes, start: tuple[float, float], end: tuple[float, float], curve: float = 0.0) -> None:
+    axis.add_patch(FancyArrowPatch(start, end, arrowstyle="-|>", mutation_scale=10, color=INK, linewidth=1,
+                                   connectionstyle=f"arc3,rad={curve}"))
+
+
+PALE = {"conv": "#CFE3F1", "pool": "#F8DCC4", "linear": "#CDEBDD", "block": "#E3EDF5"}
+
+
+def architecture(rows: Sequence[Mapping]) -> BookFigure:
+    """A network drawn from :func:`cifarlab.models.layer_table`: top to bottom, residual blocks with their shortcuts."""
+    shown = [row for row in rows if row["kind"] in ("Conv2d", "MaxPool2d", "Linear")]
+    figure, (axis,) = new_figure(width=6.2, height=0.42 * len(shown) + 0.6)
+    axis.axis("off")
+    step, height, left, width = 1.0, 0.68, 1.6, 4.6
+    axis.set(xlim=(-0.4, 8.6), ylim=(-step * len(shown) - 0.3, 1.1))
+    axis.text(left + width / 2, 0.65, "image 3 × 32 × 32", ha="center", fontsize=8.5, color=INK)
+    blocks: dict[str, list[float]] = {}
+    for number, row in enumerate(shown):
+        y = -step * (number + 1) + 0.5
+        shape = " × ".join(str(size) for size in row["output"])
+        kind = {"Conv2d": "conv", "MaxPool2d": "pool", "Linear": "linear"}[row["kind"]]
+        text = {"conv": f"convolution {row.get('detail', '')}", "pool": f"max-pooling {row.get('detail', '')}",
+                "linear": "fully connected"}[kind]
+        _box(axis, left, y, width, height, f"{text} → {shape}", PALE[kind])
+        axis.text(left + width + 0.15, y + height / 2, row["layer"], va="center", fontsize=7.5, color=FAINT)
+        _arrow(axis, (left + width / 2, y + step), (left + width / 2, y + height))
+        if ".conv1." in row["layer"] or ".conv2." in row["layer"]:
+            blocks.setdefault(row["layer"].rsplit(".", 2)[0], []).append(y)
+    for places in blocks.values():
+        top, bottom = max(places) + height + 0.16, min(places) - 0.18
+        axis.plot([left + width / 2, left - 0.5, left - 0.5, left + width / 2], [top, top, bottom, bottom], color=COLOURS[1])
+        axis.text(left - 0.62, (top + bottom) / 2, "identity", rotation=90, va="center", ha="right", fontsize=8,
+                  color=COLOURS[1])
+        axis.text(left + width / 2, bottom, "+", ha="center", va="center", fontsize=10, color=COLOURS[1],
+                  bbox={"boxstyle": "circle,pad=0.12", "facecolor": "white", "edgecolor": COLOURS[1]})
+    return figure
+
+
+def residual_block() -> BookFigure:
+    """A plain block beside a residual one: the same layers, with and without the identity shortcut."""
+    figure, axes = new_figure(2, width=3.0, height=3.4)
+    for axis, title, shortcut in zip(axes, ("plain: y = F(x)", "residual: y = x + F(x)"), (False, True), strict=True):
+        axis.axis("off")
+        axis.set(xlim=(-1.4, 4.2), ylim=(-5.2, 1.4))
+        axis.set_title(title, loc="center")
+        axis.text(1.5, 0.75, "x", ha="center", fontsize=11, style="italic")
+        for y in (-1.2, -3.2):
+            _box(axis, 0, y, 3, 0.95, "3 × 3 convolution\nnorm, ReLU", PALE["conv"])
+        _arrow(axis, (1.5, 0.6), (1.5, -0.25))
+        _arrow(axis, (1.5, -1.2), (1.5, -2.25))
+        _arrow(axis, (1.5, -3.2), (1.5, -4.75 if not shortcut else -3.95))
+        axis.text(1.5, -5.15, "y", ha="center", fontsize=11, style="italic")
+        if shortcut:
+            axis.plot([1.5, -0.7, -0.7, 1.22], [0.2, 0.2, -4.15, -4.15], color=COLOURS[1], linewidth=1.4)
+            axis.text(-0.85, -2, "identity", rotation=90, ha="right", va="center", color=COLOURS[1], fontsize=9)
+            axis.text(1.5, -4.15, "+", ha="center", va="center", fontsize=12, color=COLOURS[1],
+                      bbox={"boxstyle": "circle,pad=0.1", "facecolor": "white", "edgecolor": COLOURS[1]})
+            _arrow(axis, (1.5, -4.35), (1.5, -4.78))
+    return figure
+
+
+# --- classes and images ---------------------------------------------------------------------------------------------
+
+
+def confusion(matrix: np.ndarray, classes: Sequence[str]) -> BookFigure:
+    """Rows: the true class; columns: the predicted one; counts, the diagonal left pale so that errors are seen."""
+    figure, (axis,) = new_figure(width=6.2, height=5.6)
+    axis.grid(False)
+    errors = matrix.astype(float).copy()
+    np.fill_diagonal(errors, 0)
+    image = axis.imshow(errors, cmap="Blues")
+    for row, column in np.ndindex(*matrix.shape):
+        dark = errors[row, column] > 0.6 * errors.max()
+        axis.text(column, row, f"{matrix[row, column]}", ha="center", va="center", fontsize=8,
+                  color="white" if dark else INK, fontweight="bold" if row == column else "normal")
+    axis.set_xticks(range(len(classes)), classes, rotation=45, ha="right")
+    axis.set_yticks(range(len(classes)), classes)
+    axis.set(xlabel="predicted class", ylabel="true class")
+    figure.colorbar(image, ax=axis, label="images confused", shrink=0.8)
+    return figure
+
+
+def picture_grid(pictures: np.ndarray, titles: Sequence[str], columns: int = 6) -> BookFigure:
+    """Images (N, 32, 32, 3) uint8 in a grid, each under its title."""
+    rows = -(-len(pictures) // columns)
+    figure, axes = new_figure(columns, rows, width=1.25, height=1.55)
+    for axis in axes:
+        axis.axis("off")
+    for axis, picture, title in zip(axes, pictures, titles, strict=False):
+        axis.imshow(picture, interpolation="nearest")
+        axis.set_title(title, fontsize=7.5, loc="center")
+    return figure
+

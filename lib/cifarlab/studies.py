@@ -251,6 +251,7 @@ def ensure(
         StudyError, ConfigError: a parameter is unknown or refused. RunFailedError: a run failed, or no run exists.
     """
     study = load(study) if isinstance(study, str) else study
+    seeds, levels = as_list("seeds", seeds, int), as_list("levels", levels, str)
     changed = _changed(study, preset=preset, seeds=seeds, levels=levels, **overrides)
     wanted = study.runs(levels, seeds, preset, **overrides)
     if bool(changed) if train is None else train:
@@ -277,6 +278,23 @@ def ensure(
         study, runs, history, dict((config.id, config) for _, config in wanted if config.id in results),
         {run_id: result.provenance for run_id, result in results.items()}, tuple(missing_ids), changed,
     )
+
+
+def as_list(name: str, value: Any, kind: type) -> list | None:
+    """Read a list parameter: a list, or its text as papermill's ``-p seeds "[0, 1]"`` passes it; None stays None.
+
+    Raises:
+        ConfigError: it is not a list of ``kind``, is empty, or names something twice.
+    """
+    if value is None:
+        return None
+    found = yaml.safe_load(value) if isinstance(value, str) else value
+    found = list(found) if isinstance(found, list | tuple) else [found]
+    if not found or any(type(item) is not kind for item in found):
+        raise ConfigError(f"{name}: {value!r} is refused: it must be a list such as {'[0, 1]' if kind is int else '[a]'}.")
+    if len(set(found)) < len(found):
+        raise ConfigError(f"{name}: {value!r} is refused: one appears twice.")
+    return found
 
 
 def _changed(study: Study, **given: Any) -> dict[str, Any]:
