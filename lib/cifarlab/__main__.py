@@ -1,4 +1,4 @@
-"""The command line: ``python -m cifarlab results | status | test | download``. The Makefile calls it."""
+"""The command line: ``python -m cifarlab results | status | download | card``. The Makefile calls it."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from concurrent.futures import ProcessPoolExecutor
 
 from cifarlab import store, studies
 from cifarlab.config import PRESETS, ConfigError, did_you_mean
+from cifarlab.errors import LabError
 from cifarlab.paths import results_root
 
 
@@ -94,6 +95,14 @@ def download(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def card(arguments: argparse.Namespace) -> int:
+    """Compute the dataset's card (statistics and sample pictures) for the data chapter."""
+    from cifarlab import card as dataset_card
+
+    print(f"written to {dataset_card.write()}")
+    return 0
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run one command; a wrong value is one clear sentence and exit status 2."""
     parser = argparse.ArgumentParser(prog="cifarlab", description=f"The lab's runs. Results: {results_root()}")
@@ -108,6 +117,7 @@ def main(argv: list[str] | None = None) -> int:
     command.add_argument("--workers", type=int, default=1, help="runs at once, one thread each (1: all cores for one)")
     command.add_argument("--budget", type=seconds, help="start no further run after this long, such as 2h")
     commands.add_parser("download", help=download.__doc__).set_defaults(function=download)
+    commands.add_parser("card", help=card.__doc__).set_defaults(function=card)
     arguments = parser.parse_args(argv)
     try:
         preset = getattr(arguments, "preset", None)
@@ -116,7 +126,7 @@ def main(argv: list[str] | None = None) -> int:
                 f"preset: {preset!r} is not known{did_you_mean(preset, list(PRESETS))}. Allowed: {', '.join(PRESETS)}."
             )
         return arguments.function(arguments)
-    except (ConfigError, studies.StudyError, store.StoreError) as error:
+    except LabError as error:
         print(error, file=sys.stderr)
         return 2
     except KeyboardInterrupt:

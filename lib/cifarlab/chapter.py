@@ -63,14 +63,14 @@ def provenance_text(results: StudyResults) -> str:
     epochs = {config.epochs for config in results.configs.values()}
     widths = {config.width for config in results.configs.values()}
     images = {config.train_images for config in results.configs.values()}
-    lines = [
-        f"**Where these numbers come from.** Study `{study.name}`: {len(results.configs)} runs "
+    source = (
+        f"Study `{study.name}`: {len(results.configs)} runs "
         f"({len(results.levels)} levels; seeds {_list(seeds)}), width {_list(widths)}, {_list(epochs)} epochs of "
         f"{_list(f'{count:,}' for count in images)} images, "
         f"{_list({fact['precision'] for fact in facts})}. "
         f"Made with {_list(_machines(facts))}; torch {_list({fact['versions']['torch'] for fact in facts})}; "
         f"{_dates(facts)}; commit {_list({_commit(fact) for fact in facts})}."
-    ]
+    )
     warnings = []
     if results.changed:
         given = ", ".join(f"`{name} = {value!r}`" for name, value in results.changed.items())
@@ -87,7 +87,7 @@ def provenance_text(results: StudyResults) -> str:
         warnings.append(f"{len(older)} of these runs were made by other code than today's library.")
     if aside := store.set_aside():
         warnings.append(f"Damaged result files were set aside: {_list(f'`{name}`' for name in aside)}.")
-    dropdown = f":::{{dropdown}} Where these numbers come from\n{lines[0].removeprefix('**Where these numbers come from.** ')}\n:::"
+    dropdown = f":::{{dropdown}} Where these numbers come from\n{source}\n:::"
     if warnings:
         dropdown += "\n\n:::{warning}\n" + "\n".join(f"- {warning}" for warning in warnings) + "\n:::"
     return dropdown

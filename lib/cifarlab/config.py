@@ -12,6 +12,8 @@ from typing import Any, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from cifarlab.errors import LabError
+
 Model = Literal["resnet9", "plaincnn"]
 Norm = Literal["none", "batch", "layer", "group", "instance"]
 DropoutAt = Literal["classifier", "blocks"]
@@ -35,7 +37,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 
 
-class ConfigError(ValueError):
+class ConfigError(LabError, ValueError):
     """A parameter is unknown, of the wrong type or out of range; the message names it and what is allowed."""
 
 

@@ -18,6 +18,7 @@ from torchvision.datasets import CIFAR10
 from torchvision.datasets.utils import calculate_md5
 
 from cifarlab.config import RunConfig
+from cifarlab.errors import LabError
 from cifarlab.paths import project_root
 from cifarlab.streams import stream
 
@@ -32,7 +33,7 @@ INPUT_STATISTICS = {
 }
 
 
-class DatasetError(RuntimeError):
+class DatasetError(LabError):
     """The dataset is missing, truncated or altered; the message names the file and the remedy."""
 
 

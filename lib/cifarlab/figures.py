@@ -42,7 +42,9 @@ class BookFigure(Figure):
         return buffer.getvalue()
 
 
-def new_figure(columns: int = 1, rows: int = 1, width: float = 4.2, height: float = 3.3) -> tuple[BookFigure, list[Axes]]:
+def new_figure(
+    columns: int = 1, rows: int = 1, width: float = 4.2, height: float = 3.3
+) -> tuple[BookFigure, list[Axes]]:
     """A figure in the book's style and its axes, row by row; ``width`` and ``height`` in inches a panel."""
     with matplotlib.rc_context(STYLE):
         figure = BookFigure(figsize=(width * columns, height * rows), layout="constrained")
@@ -196,7 +198,8 @@ def architecture(rows: Sequence[Mapping]) -> BookFigure:
             blocks.setdefault(row["layer"].rsplit(".", 2)[0], []).append(y)
     for places in blocks.values():
         top, bottom = max(places) + height + 0.16, min(places) - 0.18
-        axis.plot([left + width / 2, left - 0.5, left - 0.5, left + width / 2], [top, top, bottom, bottom], color=COLOURS[1])
+        middle, side = left + width / 2, left - 0.5
+        axis.plot([middle, side, side, middle], [top, top, bottom, bottom], color=COLOURS[1])
         axis.text(left - 0.62, (top + bottom) / 2, "identity", rotation=90, va="center", ha="right", fontsize=8,
                   color=COLOURS[1])
         axis.text(left + width / 2, bottom, "+", ha="center", va="center", fontsize=10, color=COLOURS[1],

@@ -53,8 +53,9 @@ class ConvBlock(nn.Sequential):
 class ResidualBlock(nn.Module):
     """Two convolution blocks and the identity shortcut around them: y = x + F(x) (He et al. 2016, eq. 1).
 
-    As in other ResNet-9s (Page 2018), the second ReLU comes before the addition; the original does not say. Without ``shortcut`` it is y = F(x): the same
-    layers and the same parameters, the plain network that the degradation study compares with.
+    As in other ResNet-9s (Page 2018), the second ReLU comes before the addition; the original does not say. Without
+    ``shortcut`` it is y = F(x): the same layers and the same parameters, the plain network that the degradation study
+    compares with.
     """
 
     def __init__(self, channels: int, kernel_size: int, norm: str, shortcut: bool) -> None:
@@ -156,34 +157,3 @@ def build(config: RunConfig) -> nn.Module:
         if config.model == "plaincnn":
             return PlainCNN(**shared)
         return ResNet9(**shared, depth=config.depth, shortcut=config.shortcut)
-
-
-def layer_table(model: nn.Module) -> list[dict]:
-    """Return one row per weighted layer or pooling, from one forward pass of one image.
-
-    Keys: ``layer`` (dotted name), ``kind``, ``output`` (shape without N), ``parameters``, ``macs``
-    (multiply-accumulates per image, of convolutions and linear layers).
-    """
-    from torchinfo import summary  # counts what a forward pass does; needed by chapters only
-
-    model = model.eval()
-    names = {id(module): name for name, module in model.named_modules()}
-    report = summary(model, input_size=(1, 3, 32, 32), verbose=0, device="cpu")
-    rows = []
-    for layer in report.summary_list:
-        weighted = isinstance(layer.module, nn.Conv2d | nn.Linear)
-        normalises = isinstance(layer.module, nn.BatchNorm2d | nn.GroupNorm)
-        if weighted or normalises or isinstance(layer.module, nn.MaxPool2d):
-            rows.append({
-                "layer": names[id(layer.module)],
-                "kind": type(layer.module).__name__,
-                "output": tuple(layer.output_size[1:]),
-                "parameters": sum(p.numel() for p in layer.module.parameters()),
-                "macs": layer.macs if weighted else 0,
-            })
-    return rows
-
-
-def parameter_count(model: nn.Module) -> int:
-    """The number of trainable values."""
-    return sum(parameter.numel() for parameter in model.parameters())

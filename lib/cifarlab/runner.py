@@ -15,10 +15,11 @@ from filelock import FileLock
 
 from cifarlab import data, provenance, store, training
 from cifarlab.config import RunConfig
+from cifarlab.errors import LabError
 from cifarlab.paths import scratch_folder
 
 
-class DeviceError(RuntimeError):
+class DeviceError(LabError):
     """The device that was asked for is not there."""
 
 

@@ -12,12 +12,13 @@ import pandas as pd
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from cifarlab.config import ConfigError, RunConfig
+from cifarlab.errors import LabError
 from cifarlab.paths import runs_folder
 
 SCHEMA = 1
 
 
-class StoreError(RuntimeError):
+class StoreError(LabError):
     """A result cannot be written; the message names the file and the remedy."""
 
 

@@ -17,14 +17,15 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from cifarlab import provenance, store
 from cifarlab.config import PRESETS, ConfigError, RunConfig, did_you_mean
+from cifarlab.errors import LabError
 from cifarlab.paths import project_root, runs_folder, scratch_folder
 
 
-class StudyError(ValueError):
+class StudyError(LabError):
     """A study's file is wrong, or a level or parameter is unknown; the message names it."""
 
 
-class RunFailedError(RuntimeError):
+class RunFailedError(LabError):
     """One or more runs of a study could not be executed; the others are in the store."""
 
 
@@ -291,7 +292,8 @@ def as_list(name: str, value: Any, kind: type) -> list | None:
     found = yaml.safe_load(value) if isinstance(value, str) else value
     found = list(found) if isinstance(found, list | tuple) else [found]
     if not found or any(type(item) is not kind for item in found):
-        raise ConfigError(f"{name}: {value!r} is refused: it must be a list such as {'[0, 1]' if kind is int else '[a]'}.")
+        example = "[0, 1]" if kind is int else "[a, b]"
+        raise ConfigError(f"{name}: {value!r} is refused: it must be a list such as {example}.")
     if len(set(found)) < len(found):
         raise ConfigError(f"{name}: {value!r} is refused: one appears twice.")
     return found
