@@ -2,9 +2,9 @@
 SHELL   := /bin/bash
 PYTHON  ?= python3
 BIN     := .venv/bin
-# PRESET, STUDY, BUDGET (2h, 45m), WORKERS and DEVICE narrow or steer `make results` and `make status`.
+# PRESET, STUDY, BUDGET (2h, 45m), WORKERS, SEEDS and DEVICE narrow or steer `make results` and `make status`.
 SELECT  := $(if $(STUDY),--study $(STUDY)) $(if $(PRESET),--preset $(PRESET))
-STEER   := $(if $(BUDGET),--budget $(BUDGET)) $(if $(WORKERS),--workers $(WORKERS)) $(if $(DEVICE),--device $(DEVICE))
+STEER   := $(if $(BUDGET),--budget $(BUDGET)) $(if $(WORKERS),--workers $(WORKERS)) $(if $(DEVICE),--device $(DEVICE)) $(if $(SEEDS),--seeds $(SEEDS))
 
 .PHONY: book test results status bench lint lock clean
 

@@ -33,15 +33,18 @@ def chosen_studies(arguments: argparse.Namespace) -> list[studies.Study]:
     return [study for study in loaded if arguments.preset in (None, study.preset)]
 
 
-def planned(chosen: list[studies.Study]) -> list[tuple[studies.Study, str, studies.RunConfig]]:
+def planned(chosen: list[studies.Study], first_seeds: int | None = None) -> list[studies.RunConfig]:
     """Every run of the studies, first seeds first: an unfinished matrix gives every chapter something."""
-    runs = [(study, level, config) for study in chosen for level, config in study.runs()]
-    return sorted(runs, key=lambda run: run[0].seeds.index(run[2].seed))
+    runs = [
+        (study.seeds.index(config.seed), config)
+        for study in chosen for _, config in study.runs(seeds=study.seeds[:first_seeds])
+    ]
+    return [config for _, config in sorted(runs, key=lambda run: run[0])]
 
 
 def results(arguments: argparse.Namespace) -> int:
     """Execute what is missing. Interrupt it at any moment; the next call goes on."""
-    configs = [config for _, _, config in planned(chosen_studies(arguments))]
+    configs = planned(chosen_studies(arguments), arguments.seeds)
     todo = studies.missing(configs)
     print(f"{len({c.id for c in configs}) - len(todo)} runs are in the store, {len(todo)} to do", flush=True)
     options = {"device": arguments.device, "stop_after_seconds": arguments.budget}
@@ -114,6 +117,7 @@ def main(argv: list[str] | None = None) -> int:
         command.add_argument("--preset", help="only the studies of this budget")
     command = commands.choices["results"]
     command.add_argument("--device", default="auto", help="auto, cpu or cuda")
+    command.add_argument("--seeds", type=int, help="only the first so many seeds of each study")
     command.add_argument("--workers", type=int, default=1, help="runs at once, one thread each (1: all cores for one)")
     command.add_argument("--budget", type=seconds, help="start no further run after this long, such as 2h")
     commands.add_parser("download", help=download.__doc__).set_defaults(function=download)

@@ -49,6 +49,21 @@ def _is_injected(cell: str) -> bool:
     return cell.splitlines()[:1] == [INJECTED]
 
 
+def say(name: str, text: str) -> None:
+    """Keep ``text`` under ``name`` for the page's prose: ``{glue:md}`name```."""
+    from IPython.display import Markdown
+    from myst_nb import glue
+
+    glue(name, Markdown(text), display=False)
+
+
+def keep(name: str, value: Any) -> None:
+    """Keep a number or a figure under ``name`` for the prose of this page and, as a number, of others."""
+    from myst_nb import glue
+
+    glue(name, value, display=False)
+
+
 def provenance_note(results: StudyResults) -> Any:
     """What a study's numbers were drawn from, as Markdown to display at the top of a chapter."""
     from IPython.display import Markdown

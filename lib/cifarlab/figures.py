@@ -251,10 +251,13 @@ def confusion(matrix: np.ndarray, classes: Sequence[str]) -> BookFigure:
     return figure
 
 
-def picture_grid(pictures: np.ndarray, titles: Sequence[str], columns: int = 6) -> BookFigure:
+def picture_grid(
+    pictures: np.ndarray, titles: Sequence[str], columns: int = 6, width: float = 1.0
+) -> BookFigure:
     """Images (N, 32, 32, 3) uint8 in a grid, each under its title."""
     rows = -(-len(pictures) // columns)
-    figure, axes = new_figure(columns, rows, width=1.25, height=1.55)
+    lines = max((title.count("\n") + 1 for title in titles if title), default=0)
+    figure, axes = new_figure(columns, rows, width=width, height=width + 0.14 * lines)
     for axis in axes:
         axis.axis("off")
     for axis, picture, title in zip(axes, pictures, titles, strict=False):

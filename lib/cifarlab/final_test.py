@@ -17,6 +17,8 @@ from cifarlab.config import RunConfig
 from cifarlab.errors import LabError
 from cifarlab.paths import results_root
 
+MISTAKES = 12
+
 
 class NoPredictionsError(LabError):
     """A run has neither committed predictions nor weights to make them from."""
@@ -24,10 +26,15 @@ class NoPredictionsError(LabError):
 
 @dataclass(frozen=True)
 class Predictions:
-    """``logits`` (N, 10) float32 and ``labels`` (N,) int64, in the test set's order."""
+    """``logits`` (N, 10) float32 and ``labels`` (N,) int64, in the test set's order.
+
+    ``pictures`` (12, 32, 32, 3) uint8 are the images of :meth:`most_confident_mistakes`, so that they can be shown
+    where the dataset is not.
+    """
 
     logits: np.ndarray
     labels: np.ndarray
+    pictures: np.ndarray
 
     @property
     def predicted(self) -> np.ndarray:
@@ -63,7 +70,7 @@ class Predictions:
         matrix = self.confusion()
         return np.diag(matrix) / matrix.sum(1)
 
-    def most_confident_mistakes(self, count: int) -> np.ndarray:
+    def most_confident_mistakes(self, count: int = MISTAKES) -> np.ndarray:
         """Indices of the wrong predictions made with the highest probability, highest first."""
         confidence = self.probabilities.max(1)
         wrong = np.flatnonzero(self.predicted != self.labels)
@@ -89,10 +96,15 @@ def predictions(config: RunConfig) -> Predictions:
     if not path.is_file():
         found = compute(config)
         buffer = io.BytesIO()
-        np.savez_compressed(buffer, logits=found.logits.astype(np.float16), labels=found.labels.astype(np.uint8))
+        np.savez_compressed(
+            buffer, logits=found.logits.astype(np.float16), labels=found.labels.astype(np.uint8),
+            pictures=found.pictures,
+        )
         store.write_bytes(path, buffer.getvalue())
     with np.load(path) as file:
-        return Predictions(file["logits"].astype(np.float32), file["labels"].astype(np.int64))
+        return Predictions(
+            file["logits"].astype(np.float32), file["labels"].astype(np.int64), file["pictures"]
+        )
 
 
 def compute(config: RunConfig) -> Predictions:
@@ -113,7 +125,11 @@ def compute(config: RunConfig) -> Predictions:
     model.load_state_dict(torch.load(path, weights_only=True))
     images = data.load(config, train=False)
     logits = training.predict(model, images, config.with_(precision="float32"))
-    return Predictions(logits.numpy(), images.labels.numpy())
+    # The mistakes are ranked as a reader of the half-precision file will rank them.
+    rounded = logits.half().float().numpy()
+    found = Predictions(rounded, images.labels.numpy(), np.empty(0))
+    pictures = images.pixels.numpy()[found.most_confident_mistakes()]
+    return Predictions(rounded, images.labels.numpy(), pictures)
 
 
 def keep_model(config: RunConfig) -> Path:
