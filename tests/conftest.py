@@ -1,0 +1,49 @@
+"""Fixtures: a results folder of one's own, a store of smoke runs, and where the dataset is."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+# One thread: tests are small, and as many kernels as there are cores may run beside them.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def pytest_collection_modifyitems(items):
+    root = Path(os.environ.get("CIFAR10_ROOT") or ROOT / "data")
+    absent = pytest.mark.skip(reason="CIFAR-10 is not here; set CIFAR10_ROOT or run `python -m cifarlab download`")
+    for item in items:
+        if "dataset" in item.keywords and not (root / "cifar-10-batches-py").is_dir():
+            item.add_marker(absent)
+
+
+@pytest.fixture
+def results(tmp_path, monkeypatch) -> Path:
+    """An empty results folder that the library and every process it starts use."""
+    folder = tmp_path / "results"
+    monkeypatch.setenv("CIFARLAB_RESULTS", str(folder))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def smoke_results(tmp_path_factory) -> Path:
+    """A results folder with the smoke version of every study's runs, one seed, made in this process."""
+    from cifarlab import runner, studies
+
+    folder = tmp_path_factory.mktemp("smoke") / "results"
+    before = os.environ.get("CIFARLAB_RESULTS")
+    os.environ["CIFARLAB_RESULTS"] = str(folder)
+    try:
+        for name in studies.names():
+            for _, config in studies.load(name).runs(seeds=[0], preset="smoke"):
+                runner.run(config)
+    finally:
+        if before is None:
+            del os.environ["CIFARLAB_RESULTS"]
+        else:
+            os.environ["CIFARLAB_RESULTS"] = before
+    return folder

@@ -1,0 +1,85 @@
+"""Configurations: refusals that name the field, the value and the remedy; ids that last."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from cifarlab.config import PRESETS, ConfigError, RunConfig
+
+
+@pytest.mark.parametrize(("values", "expected"), [
+    ({"epochs": -3}, "epochs: -3 is refused: input should be greater than or equal to 1"),
+    ({"width": 0}, "width: 0 is refused"),
+    ({"schedule": "cosin"}, "schedule: 'cosin' is not known"),
+    ({"schedule": "warmup_cosin"}, r"did you mean 'warmup_cosine'\?"),
+    ({"epoch": 3}, r"unknown parameter 'epoch' \(did you mean 'epochs'\?\)"),
+    ({"epochs": "3"}, "epochs: '3' is refused: input should be a valid integer"),
+    ({"epochs": 2.5}, "epochs: 2.5 is refused"),
+    ({"dropout": 1.0}, "dropout: 1.0 is refused: input should be less than 1"),
+    ({"kernel_size": 4}, "kernel_size: 4 is even; allowed: 1, 3, 5, 7"),
+    ({"depth": 8}, "depth: 8 is not a depth of resnet9"),
+    ({"train_images": 45_000}, "55000 is more than the 50000 there are"),
+    ({"schedule": "warmup_cosine", "warmup_epochs": 30}, "warmup_epochs: 30 is longer than the run's 20 epochs"),
+    ({"seed": -1}, "seed: -1 is refused"),
+])
+def test_a_wrong_value_is_refused_with_a_clear_sentence(values, expected):
+    with pytest.raises(ConfigError, match=expected):
+        RunConfig.of(**values)
+
+
+def test_every_wrong_value_is_named_at_once():
+    with pytest.raises(ConfigError) as caught:
+        RunConfig.of(epochs=0, widht=3)
+    assert len(str(caught.value).splitlines()) == 2
+
+
+def test_a_config_is_frozen():
+    with pytest.raises(ValueError, match="frozen"):
+        RunConfig().epochs = 3
+
+
+def test_the_id_changes_with_every_field_that_can_change_the_numbers():
+    base = RunConfig.of(dropout=0.1, schedule="warmup_cosine")
+    changes = {
+        "dataset": "synthetic", "train_images": 100, "val_images": 100, "split_seed": 1, "input_norm": "channel",
+        "augment": "flip", "model": "plaincnn", "width": 32, "depth": 11, "kernel_size": 5, "norm": "group",
+        "dropout": 0.2, "dropout_at": "blocks", "shortcut": False, "optimizer": "sgd", "learning_rate": 0.2,
+        "momentum": 0.8, "weight_decay": 0.1, "batch_size": 64, "epochs": 10, "schedule": "linear",
+        "warmup_epochs": 3.0, "warmup_offset": 0.0, "label_smoothing": 0.1, "precision": "bfloat16", "seed": 1,
+    }
+    assert set(changes) == set(RunConfig.model_fields)
+    ids = {base.with_(**{name: value}).id for name, value in changes.items()} | {base.id}
+    assert len(ids) == len(changes) + 1
+
+
+def test_fields_without_effect_do_not_split_a_run_in_two():
+    assert RunConfig.of(warmup_epochs=5.0).id == RunConfig().id
+    assert RunConfig.of(dropout_at="blocks").id == RunConfig().id
+    assert RunConfig.of(model="plaincnn", depth=17).id == RunConfig.of(model="plaincnn").id
+
+
+def test_ids_of_committed_runs_stay_what_they_are():
+    # A changed default would give a committed result another meaning under the same id.
+    assert RunConfig().id == "resnet9-w64-e20-constant-s0-44136fa3"
+    assert RunConfig.of(**PRESETS["laptop"], schedule="warmup_cosine", seed=2).id.startswith(
+        "resnet9-w16-e10-warmup-cosine-s2-"
+    )
+
+
+def test_auto_precision_has_no_id_yet():
+    with pytest.raises(ConfigError, match="'auto' must be resolved"):
+        _ = RunConfig.of(precision="auto").id
+
+
+@pytest.mark.parametrize("module", ["config", "store", "schedules", "stats", "studies", "card", "chapter", "original"])
+def test_modules_that_read_results_do_not_import_torch(module):
+    code = f"import sys, cifarlab.{module}; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_presets_are_valid():
+    for values in PRESETS.values():
+        RunConfig.of(**values)

@@ -1,0 +1,88 @@
+"""Networks: shapes and parameter counts for every architecture argument."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from cifarlab import layers, models, original
+from cifarlab.config import RunConfig
+
+
+def convolutions(model: nn.Module) -> int:
+    return sum(isinstance(module, nn.Conv2d) for module in model.modules())
+
+
+def test_resnet9_is_the_originals():
+    model = models.build(RunConfig())
+    facts = original.facts()
+    assert layers.parameter_count(model) == facts["parameters"]
+    macs = sum(row["macs"] for row in layers.layer_table(model))
+    assert macs == pytest.approx(facts["multiply_accumulates"], rel=0.01)
+    assert convolutions(model) == 8
+
+
+@pytest.mark.parametrize("changes", [
+    *({"norm": norm} for norm in ("none", "batch", "layer", "group", "instance")),
+    *({"kernel_size": size} for size in (1, 3, 5, 7)),
+    *({"depth": depth} for depth in (5, 7, 9, 13, 17, 29)),
+    {"dropout": 0.5}, {"dropout": 0.5, "dropout_at": "blocks"}, {"shortcut": False}, {"width": 3},
+    *({"model": "plaincnn", "norm": norm} for norm in ("none", "batch")),
+    {"model": "plaincnn", "kernel_size": 5, "dropout": 0.3, "dropout_at": "blocks"},
+])
+def test_every_argument_gives_ten_logits_and_trains_one_step(changes):
+    config = RunConfig.of(**({"width": 8} | changes))
+    model = models.build(config)
+    logits = model(torch.randn(4, 3, 32, 32))
+    assert logits.shape == (4, 10)
+    logits.sum().backward()
+    assert all(parameter.grad is not None for parameter in model.parameters())
+
+
+@pytest.mark.parametrize(("depth", "expected"), [(5, (0, 0, 0)), (7, (1, 0, 0)), (9, (1, 0, 1)), (11, (1, 1, 1)),
+                                                 (13, (2, 1, 1)), (17, (2, 2, 2))])
+def test_depth_counts_weighted_layers(depth, expected):
+    assert models.blocks_per_stage(depth) == expected
+    assert convolutions(models.ResNet9(width=2, depth=depth)) + 1 == depth
+
+
+def test_a_plain_network_has_its_residual_twins_parameters():
+    plain, residual = (models.build(RunConfig.of(width=8, shortcut=flag)) for flag in (False, True))
+    assert layers.parameter_count(plain) == layers.parameter_count(residual)
+    for a, b in zip(plain.parameters(), residual.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_the_residual_block_adds_its_input():
+    torch.manual_seed(0)
+    block = models.ResidualBlock(4, 3, "batch", shortcut=True)
+    x = torch.randn(2, 4, 8, 8)
+    with_shortcut = block(x)
+    block.shortcut = False
+    assert torch.allclose(with_shortcut - block(x), x, atol=1e-5)
+
+
+def test_initialisation_depends_on_the_seed_alone():
+    torch.manual_seed(1)
+    first = models.build(RunConfig.of(width=4))
+    torch.manual_seed(2)
+    second = models.build(RunConfig.of(width=4))
+    other = models.build(RunConfig.of(width=4, seed=1))
+    assert torch.equal(first.prep.conv.weight, second.prep.conv.weight)
+    assert not torch.equal(first.prep.conv.weight, other.prep.conv.weight)
+
+
+def test_layer_norm_is_group_norm_of_one():
+    x = torch.randn(2, 8, 4, 4)
+    ours = models.norm_layer("layer", 8)(x)
+    assert torch.allclose(ours, nn.functional.layer_norm(x, (8, 4, 4)), atol=1e-5)
+    instance = models.norm_layer("instance", 8)(x)
+    assert torch.allclose(instance, nn.functional.instance_norm(x), atol=1e-5)
+
+
+def test_the_layer_table_counts_every_parameter():
+    model = models.build(RunConfig.of(width=4))
+    rows = layers.layer_table(model)
+    assert sum(row["parameters"] for row in rows) == layers.parameter_count(model)
+    assert rows[0]["output"] == (4, 32, 32)
