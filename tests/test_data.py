@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 import torch
-
 from cifarlab import card, data
 from cifarlab.config import RunConfig
 

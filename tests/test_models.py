@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import nn
-
 from cifarlab import layers, models, original
 from cifarlab.config import RunConfig
+from torch import nn
 
 
 def convolutions(model: nn.Module) -> int:

@@ -7,7 +7,6 @@ import math
 from typing import get_args
 
 import pytest
-
 from cifarlab import schedules
 from cifarlab.config import Schedule
 

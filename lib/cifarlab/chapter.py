@@ -61,7 +61,8 @@ def keep(name: str, value: Any) -> None:
     """Keep a number or a figure under ``name`` for the prose of this page and, as a number, of others."""
     from myst_nb import glue
 
-    glue(name, value, display=False)
+    # NumPy's scalars print as np.float64(…), which the prose's formats cannot read.
+    glue(name, value.item() if hasattr(value, "item") else value, display=False)
 
 
 def provenance_note(results: StudyResults) -> Any:

@@ -104,8 +104,6 @@ class RunConfig(BaseModel):
             raise ValueError(
                 f"train_images + val_images: {self.train_images + self.val_images} is more than the 50000 there are"
             )
-        if self.schedule == "warmup_cosine" and self.warmup_epochs > self.epochs:
-            raise ValueError(f"warmup_epochs: {self.warmup_epochs:g} is longer than the run's {self.epochs} epochs")
         # A field without effect takes its neutral value, so that two studies that mean the same run share it.
         neutral: dict[str, Any] = {}
         if self.schedule not in ("warmup_cosine", "one_cycle"):

@@ -91,13 +91,15 @@ def learning_curves(
     history: pd.DataFrame, levels: Sequence[str], columns: Sequence[str],
     original: Mapping[str, pd.DataFrame] | None = None, log_losses: bool = True,
 ) -> BookFigure:
-    """One panel per column: each level's mean over seeds, its 95 % interval as a band, the original's line dotted.
+    """One panel per column, two a row: each level's mean over seeds, its 95 % interval as a band, the original dotted.
 
     ``history`` has one row per run and epoch, with ``level`` and ``seed``; ``original`` maps a level to the epochs
     of the original's run.
     """
-    figure, axes = new_figure(len(columns), width=4.3, height=3.6)
-    for axis, column in zip(axes, columns, strict=True):
+    figure, axes = new_figure(min(2, len(columns)), -(-len(columns) // 2), width=3.6, height=3.1)
+    for axis in axes[len(columns):]:
+        axis.axis("off")
+    for axis, column in zip(axes, columns, strict=False):
         for number, level in enumerate(levels):
             rows = history[history["level"] == level]
             estimates = [
@@ -119,14 +121,21 @@ def learning_curves(
             axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
             axis.yaxis.set_minor_formatter(NullFormatter())
     handles, names = axes[0].get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside lower center", ncols=2, frameon=False, fontsize="small")
+    if len(axes) > len(columns):
+        axes[-1].legend(handles, names, loc="center left", frameon=False)
+    else:
+        figure.legend(handles, names, loc="outside lower center", ncols=2, frameon=False, fontsize="small")
     return figure
 
 
 def seeds_by_level(
-    runs: pd.DataFrame, levels: Sequence[str], column: str, marks: Mapping[str, float] | None = None
+    runs: pd.DataFrame, levels: Sequence[str], column: str, marks: Mapping[str, float] | None = None,
+    span: tuple[str, float, float] | None = None,
 ) -> BookFigure:
-    """Every seed a dot, mean and 95 % interval over them; ``marks`` are vertical lines (label to value)."""
+    """Every seed a dot, mean and 95 % interval over them.
+
+    ``marks`` are vertical lines (label to value), ``span`` a shaded range (label, from, to).
+    """
     figure, (axis,) = new_figure(width=6.4, height=0.75 + 0.42 * len(levels) + (0.3 if marks else 0))
     for number, level in enumerate(reversed(list(levels))):
         values = in_percent(column, runs[runs["level"] == level][column].dropna().astype(float))
@@ -142,8 +151,10 @@ def seeds_by_level(
         axis.axvline(value, color=COLOURS[1], linestyle=line, linewidth=1.2, label=name)
     axis.set_yticks(range(len(levels)), list(reversed(list(levels))))
     axis.set(xlabel=LABELS.get(column, column), ylim=(-0.6, len(levels) - 0.4))
-    if marks:
-        axis.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=len(marks))
+    if span:
+        axis.axvspan(*span[1:], color=COLOURS[4], alpha=0.18, linewidth=0, label=span[0], zorder=0)
+    if marks or span:
+        figure.legend(loc="outside upper center", ncols=2, frameon=False, fontsize="small")
     return figure
 
 

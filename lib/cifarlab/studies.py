@@ -124,12 +124,18 @@ def load(name: str, folder: Path | None = None) -> Study:
                 raise StudyError(f"levels: {level!r} and {ids[config.id]!r} are the same run")
             ids[config.id] = level
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise StudyError(f"{path.name}: {where}: {first['msg']}") from None
+        raise StudyError("\n".join(f"{path.name}: {_sentence(problem)}" for problem in error.errors())) from None
     except (yaml.YAMLError, ConfigError, StudyError, TypeError) as error:
         raise StudyError(f"{path.name}: {error}") from None
     return study
+
+
+def _sentence(problem: Any) -> str:
+    where = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "extra_forbidden":
+        known = [name for name in Study.model_fields if name != "name"]
+        return f"unknown field {where!r}{did_you_mean(where, known)}. Known: {', '.join(known)}."
+    return f"{where}: {problem['input']!r} is refused: {problem['msg'][0].lower()}{problem['msg'][1:]}."
 
 
 # --- executing ------------------------------------------------------------------------------------------------------

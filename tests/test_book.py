@@ -1,0 +1,194 @@
+"""The website: builds with warnings as errors, offline, never stale; a broken notebook breaks it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+from bs4 import BeautifulSoup
+
+from cifarlab import original
+
+ROOT = Path(__file__).resolve().parents[1]
+pytestmark = pytest.mark.book
+
+
+class Site:
+    """A copy of the project that is built on its own: its library, its results, no dataset."""
+
+    def __init__(self, root: Path) -> None:
+        self.root, self.html = root, root / "_build" / "html"
+
+    def build(self, *flags: str) -> subprocess.CompletedProcess:
+        environment = os.environ | {
+            "PYTHONPATH": str(self.root / "lib"), "CIFARLAB_RESULTS": str(self.root / "results"),
+            "CIFAR10_ROOT": str(self.root / "nowhere"),
+        }
+        command = [sys.executable, "-m", "jupyter_book.cli.main", "build", ".", *flags]
+        return subprocess.run(command, cwd=self.root, env=environment, capture_output=True, text=True, timeout=900)
+
+    def text(self, page: str) -> str:
+        return self.soup(page).find("article").get_text(" ", strip=True)
+
+    def soup(self, page: str) -> BeautifulSoup:
+        return BeautifulSoup((self.html / f"{page}.html").read_text(encoding="utf-8"), "html.parser")
+
+    def pages(self) -> list[str]:
+        names = [str(path.relative_to(self.html).with_suffix("")) for path in self.html.glob("*/*.html")]
+        return sorted(name for name in names if name.startswith(("book/", "notebooks/")))
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory) -> Site:
+    root = tmp_path_factory.mktemp("site") / "book"
+    ignored = shutil.ignore_patterns(".venv", "_build", ".git", ".scratch", "__pycache__", "*.egg-info", "data_batch*")
+    shutil.copytree(ROOT, root, ignore=ignored)
+    site = Site(root)
+    done = site.build("-W", "--keep-going")
+    assert done.returncode == 0, (done.stdout + done.stderr)[-6000:]
+    return site
+
+
+def test_every_page_of_the_contents_is_there(site):
+    listed = re.findall(r"(?:root|file): (\S+)", (ROOT / "_toc.yml").read_text())
+    assert site.pages() == sorted(listed)
+
+
+def test_no_page_asks_an_outside_host_for_anything(site):
+    for page in site.pages():
+        soup = site.soup(page)
+        asked = [tag.get("src") or tag.get("data") for tag in soup.find_all(["script", "img", "iframe", "object"])]
+        asked += [tag.get("href") for tag in soup.find_all("link") if "canonical" not in (tag.get("rel") or [])]
+        outside = [url for url in asked if url and re.match(r"(https?:)?//", url)]
+        assert not outside, f"{page}: {outside}"
+        for url in asked:
+            if url and not url.startswith(("data:", "#")):
+                path = (site.html / page).parent / url.split("?")[0].split("#")[0]
+                assert path.exists(), f"{page}: {url} is not in the site"
+    style = (site.html / "_static" / "book.css").read_text()
+    assert "http" not in style
+
+
+def test_mathematics_is_served_by_the_site(site):
+    scripts = [tag.get("src") for tag in site.soup("notebooks/05-warm-up").find_all("script") if tag.get("src")]
+    assert any("mathjax/tex-mml-chtml.js" in src for src in scripts)
+    assert list((site.html / "_static/mathjax/output/chtml/fonts/woff-v2").glob("*.woff"))
+
+
+def test_no_page_shows_a_trace_a_progress_bar_or_a_warning_of_the_kernel(site):
+    for page in site.pages():
+        text = site.text(page)
+        for trace in ("Traceback (most recent call last)", "it/s]", "run/s", "TCP without encryption", "nan ", "NaN",
+                      "np.float64"):
+            assert trace not in text, f"{page}: {trace}"
+
+
+def test_every_figure_has_alt_text_and_a_caption_with_words(site):
+    found = 0
+    for page in site.pages():
+        for figure in site.soup(page).find("article").find_all("figure"):
+            found += 1
+            image, caption = figure.find("img"), figure.find("figcaption")
+            assert image is not None, page
+            assert len(image.get("alt", "")) > 15, f"{page}: {image}"
+            assert not image["alt"].startswith(("../", "_images")), f"{page}: {image}"
+            assert len(caption.get_text().split()) > 5, page
+    assert found > 10
+
+
+def test_glued_numbers_are_computed_from_the_committed_results(site):
+    """Compute the headline numbers here on another way, from the JSON files, and find them on the page."""
+    study = re.search(r'study = "([\w-]+)"', (ROOT / "notebooks/05-warm-up.ipynb").read_text().replace("\\", ""))[1]
+    from cifarlab import studies
+
+    final: dict[str, dict[int, float]] = {}
+    for level, config in studies.load(study).runs():
+        path = site.root / "results" / "runs" / f"{config.id}.json"
+        if path.exists():
+            value = json.loads(path.read_text())["final"]["val_accuracy"]
+            final.setdefault(level, {})[config.seed] = 100 * value
+    shared = set(final["constant"]) & set(final["warm-up cosine"])
+    gain = statistics.mean(final["warm-up cosine"][seed] - final["constant"][seed] for seed in shared)
+    card = site.soup("book/index").find("article").get_text(" ", strip=True)
+    shown = re.search(r"Final accuracy changes by ([+-][\d.]+) points", card)
+    assert shown, card
+    assert float(shown[1]) == pytest.approx(gain, abs=0.006)
+    assert f"n = {len(shared)}" in site.text("notebooks/05-warm-up")
+
+
+# Numbers in prose that are not results: they explain a method or name a thing.
+ALLOWED = {"95 %"}
+
+
+@pytest.mark.parametrize("path", sorted([*(ROOT / "notebooks").glob("0*.ipynb"), *(ROOT / "book").glob("*.md")]),
+                         ids=lambda path: path.stem)
+def test_prose_states_no_result_as_literal_text(path):
+    """A decimal or a percentage in prose is the original's (results/original/facts.yml), or it is glued."""
+    if path.suffix == ".ipynb":
+        cells = nbformat.read(path, as_version=4).cells
+        prose = "\n\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
+    else:
+        prose = path.read_text(encoding="utf-8")
+    prose = re.sub(r"```(?:bash|yaml|python).*?```|\$\$.*?\$\$", " ", prose, flags=re.S)
+    prose = re.sub(r"\{[\w:]+\}`[^`]*`|`[^`]*`|\$[^$]*\$", " ", prose)
+    stated = set(re.findall(r"(?<![\w.])\d+\.\d+(?: ?%)?|(?<![\w.])\d+ ?%", prose))
+    known = set()
+
+    def collect(value):
+        if isinstance(value, dict | list):
+            for item in value.values() if isinstance(value, dict) else value:
+                collect(item)
+        elif isinstance(value, int | float):
+            known.update(f"{number:.{digits}f}{unit}" for digits in (0, 1, 2, 4)
+                         for number, unit in ((value, ""), (100 * value, " %"), (100 * value, "")))
+
+    collect(original.facts())
+    assert stated - known - ALLOWED - {"0.5"} == set()
+
+
+def test_an_untouched_rebuild_runs_nothing_and_a_changed_result_is_on_the_page(site):
+    before = {page: (site.html / f"{page}.html").stat().st_mtime_ns for page in site.pages()}
+    done = site.build()
+    assert done.returncode == 0
+    assert "Executing notebook" not in done.stdout + done.stderr
+    assert {page: (site.html / f"{page}.html").stat().st_mtime_ns for page in site.pages()} == before
+
+    from cifarlab import studies
+
+    present = [config for _, config in studies.load("baseline").runs()
+               if (site.root / "results" / "runs" / f"{config.id}.json").exists()]
+    path = site.root / "results" / "runs" / f"{present[0].id}.json"
+    committed = path.read_text()
+    result = json.loads(committed)
+    result["final"]["val_accuracy"] = result["history"][-1]["val_accuracy"] = 0.98765
+    path.write_text(json.dumps(result))
+    try:
+        assert site.build().returncode == 0
+        assert "98.8" in site.text("notebooks/04-baseline")
+        # Glued on another page.
+        assert "98.8" in site.text("book/index")
+    finally:
+        path.write_text(committed)
+
+
+def test_a_broken_notebook_breaks_the_build_every_time_until_it_is_mended(site):
+    path = site.root / "notebooks" / "02-data.ipynb"
+    whole = path.read_text(encoding="utf-8")
+    notebook = nbformat.reads(whole, as_version=4)
+    notebook.cells.append(nbformat.v4.new_code_cell("raise RuntimeError('broken on purpose')"))
+    nbformat.write(notebook, path)
+    try:
+        for _ in range(2):
+            assert site.build("-W", "--keep-going").returncode != 0
+    finally:
+        path.write_text(whole, encoding="utf-8")
+    assert site.build("-W", "--keep-going").returncode == 0
+    assert "broken on purpose" not in site.text("notebooks/02-data")

@@ -1,0 +1,51 @@
+"""What stands at a chapter's top: mistyped parameters refused, the source of the numbers, warnings."""
+
+from __future__ import annotations
+
+import pytest
+from cifarlab import chapter, store, studies
+from cifarlab.config import ConfigError
+
+DECLARED = "# The parameters of this notebook\nepochs = 2\nseeds = [0]"
+
+
+def test_known_parameters_pass():
+    chapter.check_parameters(["", DECLARED])
+    chapter.check_parameters(["", DECLARED, "# Parameters\nepochs = 3\n"])
+
+
+def test_an_unknown_parameter_is_named_with_the_near_one():
+    with pytest.raises(ConfigError, match=r"unknown parameter 'epoch' \(did you mean 'epochs'\?\). Known: epochs, se"):
+        chapter.check_parameters(["", DECLARED, "# Parameters\nepoch = 3\nseeds = [1]\n"])
+
+
+@pytest.fixture
+def found(smoke_results, monkeypatch):
+    monkeypatch.setenv("CIFARLAB_RESULTS", str(smoke_results))
+    return studies.ensure("warm-up", preset="smoke", seeds=[0])
+
+
+def test_the_note_says_parameters_runs_versions_and_what_differs(found):
+    text = chapter.provenance_text(found)
+    assert "Study `warm-up`: 2 runs (2 levels; seeds 0)" in text
+    assert "other parameters than the study's own: `preset = 'smoke'`, `seeds = [0]`" in text
+    assert "torch 2." in text
+
+
+def test_the_note_warns_of_older_code_of_missing_runs_and_of_damaged_files(found, monkeypatch, tmp_path):
+    next(iter(found.provenance.values()))["code_digest"] = "another"
+    (store.runs_folder() / "x.json.damaged").touch()
+    try:
+        text = chapter.provenance_text(found)
+    finally:
+        (store.runs_folder() / "x.json.damaged").unlink()
+    assert "1 of these runs were made by other code" in text
+    assert "set aside: `x.json.damaged`" in text
+    fewer = studies.ensure("warm-up", preset="smoke", seeds=[0, 1], train=False)
+    assert "2 of the 4 runs" in chapter.provenance_text(fewer)
+
+
+def test_a_plain_study_has_no_warning(found, monkeypatch):
+    import dataclasses
+
+    assert "warning" not in chapter.provenance_text(dataclasses.replace(found, changed={}))

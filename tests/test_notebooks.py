@@ -1,0 +1,128 @@
+"""Notebooks: committed clean, run under the smoke preset through nbval, re-run with other parameters by papermill."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import papermill
+import pytest
+
+from cifarlab import chapter, store, studies
+from cifarlab.config import RunConfig
+
+ROOT = Path(__file__).resolve().parents[1]
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+CHAPTERS = [path for path in NOTEBOOKS if path.name != "train.ipynb"]
+
+
+def environment(results: Path) -> dict[str, str]:
+    return os.environ | {"CIFARLAB_RESULTS": str(results)}
+
+
+def run_papermill(notebook: Path, out: Path, results: Path, *parameters: str) -> subprocess.CompletedProcess:
+    arguments = [item for name, value in zip(parameters[::2], parameters[1::2], strict=True)
+                 for item in ("-p", name, value)]
+    return subprocess.run(
+        [sys.executable, "-m", "papermill", "--no-progress-bar", "--cwd", str(notebook.parent), str(notebook),
+         str(out), *arguments],
+        env=environment(results), capture_output=True, text=True, timeout=600,
+    )
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_notebooks_are_committed_without_outputs_and_with_their_own_parameters(path):
+    notebook = nbformat.read(path, as_version=4)
+    nbformat.validate(notebook)
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert all(not cell.outputs and cell.execution_count is None for cell in code)
+    tags = [tag for cell in notebook.cells for tag in cell.metadata.get("tags", [])]
+    assert tags.count("parameters") == 1
+    assert "injected-parameters" not in tags
+    assert "papermill" not in notebook.metadata
+    first = next(cell for cell in code if "parameters" in cell.metadata.get("tags", []))
+    assert first.source.startswith(chapter.DECLARED)
+    assert "check_parameters()" in "".join(cell.source for cell in code)
+
+
+def test_train_has_every_field_of_a_run_with_its_default():
+    parameters = papermill.inspect_notebook(str(ROOT / "notebooks" / "train.ipynb"))
+    defaults = {name: json.loads(entry["default"].replace("None", "null").replace("True", "true"))
+                for name, entry in parameters.items()}
+    config = RunConfig().model_dump() | {"precision": "auto"}
+    assert {name: defaults.pop(name) for name in config} == config
+    assert set(defaults) == {"device", "threads"}
+
+
+@pytest.fixture(scope="module")
+def nbval_report(smoke_results, tmp_path_factory) -> str:
+    """Run every notebook, the smoke preset and one seed injected, through nbval in one pytest of its own."""
+    folder = tmp_path_factory.mktemp("notebooks")
+    smoke = {"preset": "smoke", "seeds": [0]}
+    train = studies.load("warm-up").config("constant", 0, preset="smoke").model_dump()
+    for path in NOTEBOOKS:
+        known = papermill.inspect_notebook(str(path))
+        wanted = train if path.name == "train.ipynb" else smoke
+        notebook = papermill.parameterize.parameterize_notebook(
+            papermill.iorw.load_notebook_node(str(path)), {k: v for k, v in wanted.items() if k in known}
+        )
+        nbformat.write(notebook, folder / path.name)
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "--nbval-lax", "-q", "-rA", "-p", "no:cacheprovider", str(folder)],
+        env=environment(smoke_results), cwd=folder, capture_output=True, text=True, timeout=900,
+    )
+    return done.stdout
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_each_notebook_runs_through_nbval_under_the_smoke_preset(nbval_report, path):
+    cells = sum(cell.cell_type == "code" for cell in nbformat.read(path, as_version=4).cells)
+    lines = [line for line in nbval_report.splitlines() if f"{path.name}::" in line]
+    passed = [line for line in lines if line.startswith("PASSED")]
+    failed = [line for line in lines if line.startswith(("FAILED", "ERROR"))]
+    assert not failed, "\n".join(failed) + nbval_report[-3000:]
+    # One more cell than committed where parameters were injected.
+    assert len(passed) >= cells
+
+
+@pytest.mark.parametrize(("notebook", "name", "value", "expected"), [
+    ("05-warm-up", "epoch", "2", "unknown parameter 'epoch' (did you mean 'epochs'?)"),
+    ("05-warm-up", "epochs", "-3", "epochs: -3 is refused"),
+    ("05-warm-up", "study", "warmup", "study: 'warmup' is not known (did you mean 'warm-up'?)"),
+    ("train", "schedule", "cosin", "schedule: 'cosin' is not known"),
+    ("train", "device", "gpu", "device: 'gpu' is not known"),
+])
+def test_a_mistyped_parameter_stops_the_notebook(results, tmp_path, notebook, name, value, expected):
+    done = run_papermill(ROOT / "notebooks" / f"{notebook}.ipynb", tmp_path / "out.ipynb", results, name, value)
+    assert done.returncode != 0
+    assert expected in done.stderr
+    assert not list(results.glob("runs/*.json"))
+
+
+@pytest.mark.dataset
+def test_a_chapter_re_run_on_real_cifar10_trains_what_is_missing_once(results, tmp_path):
+    """The README's command, one epoch narrow; then again, with nothing left to train."""
+    chapter_path = ROOT / "notebooks" / "05-warm-up.ipynb"
+    parameters = ("epochs", "1", "width", "4", "seeds", "[0]")
+    done = run_papermill(chapter_path, tmp_path / "out.ipynb", results, *parameters)
+    assert done.returncode == 0, done.stderr[-3000:]
+    runs = store_of(results)
+    assert len(runs) == 2
+    assert all(run.config["dataset"] == "cifar10" and run.config["train_images"] == 40_000 for run in runs.values())
+    assert all(run.provenance["dataset_md5"] for run in runs.values())
+    # One epoch of real images through four channels is enough to beat guessing.
+    assert max(run.final.val_accuracy for run in runs.values()) > 0.2
+    text = (tmp_path / "out.ipynb").read_text()
+    assert "other parameters than the study's own" in text
+    before = {path: path.stat().st_mtime_ns for path in (results / "runs").iterdir()}
+    assert run_papermill(chapter_path, tmp_path / "out.ipynb", results, *parameters).returncode == 0
+    assert {path: path.stat().st_mtime_ns for path in (results / "runs").iterdir()} == before
+
+
+def store_of(results: Path) -> dict[str, store.Result]:
+    paths = (results / "runs").glob("*.json")
+    return {path.stem: store.Result.model_validate_json(path.read_text()) for path in paths}

@@ -1,0 +1,96 @@
+"""Statistics and the sentences they allow, on constructed data."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from cifarlab import stats
+
+
+def series(*values: float) -> pd.Series:
+    return pd.Series(values, index=range(len(values)))
+
+
+def test_the_interval_is_students():
+    # Textbook: mean 5, s = 1, n = 4; t(0.975, 3) = 3.1824.
+    estimate = stats.mean_interval([4, 5, 5, 6])
+    assert estimate.mean == 5
+    assert estimate.half_width == pytest.approx(3.1824 * np.std([4, 5, 5, 6], ddof=1) / 2, rel=1e-4)
+
+
+def test_the_interval_covers_the_mean_95_times_in_100():
+    generator = np.random.default_rng(0)
+    covered = 0
+    for _ in range(2000):
+        estimate = stats.mean_interval(generator.normal(size=3))
+        covered += estimate.low <= 0 <= estimate.high
+    assert 0.935 < covered / 2000 < 0.965
+
+
+def test_one_value_has_no_interval_and_none_is_refused():
+    one = stats.mean_interval([3.0])
+    assert math.isnan(one.low)
+    assert f"{one:.1f}" == "3.0 (n = 1, no interval)"
+    assert f"{stats.mean_interval([1, 1, 1]):.1f}" == "1.0 ± 0.0 (n = 3)"
+    with pytest.raises(ValueError, match="no value"):
+        stats.mean_interval([])
+
+
+def test_differences_are_paired_by_seed():
+    a = pd.Series([1.0, 2.0, 9.0], index=[0, 1, 2])
+    b = pd.Series([0.5, 1.5], index=[0, 1])
+    difference = stats.paired_difference(a, b)
+    assert difference.n == 2
+    assert difference.mean == 0.5
+    with pytest.raises(ValueError, match="share no seed"):
+        stats.paired_difference(a, pd.Series([1.0], index=[7]))
+
+
+@pytest.mark.parametrize(("a", "b", "expected"), [
+    (series(90, 91, 92), series(80, 81.5, 82), "higher"),
+    (series(80, 81.5, 82), series(90, 91, 92), "lower"),
+    (series(80, 90, 70), series(79, 92, 71), "unclear"),
+    (series(80, 80.1, 80.2, 80.0), series(80.05, 80.05, 80.25, 79.95), "same"),
+    (series(80), series(70), "one seed"),
+    (series(80, 81, 82), series(80, 81, 82), "same"),
+])
+def test_verdicts_on_constructed_data(a, b, expected):
+    difference = stats.paired_difference(a, b)
+    assert stats.direction(difference, same_within=0.5) == expected
+    sentence = stats.verdict("accuracy", "A", "B", difference, "points", 0.5)
+    marks = {"higher": "is higher than", "lower": "is lower than", "unclear": "none is excluded",
+             "same": "the same within ±0.5 points", "one seed": "no interval"}
+    assert marks[expected] in sentence
+    for word, mark in marks.items():
+        assert word == expected or mark not in sentence
+
+
+def test_a_verdict_never_says_more_than_its_interval():
+    generator = np.random.default_rng(1)
+    for _ in range(300):
+        difference = stats.mean_interval(generator.normal(0.3, 0.4, size=4))
+        word = stats.direction(difference, 0.5)
+        assert (word == "higher") == (difference.low > 0)
+        assert (word == "lower") == (difference.high < 0)
+        if word == "same":
+            assert abs(difference.low) <= 0.5
+            assert abs(difference.high) <= 0.5
+
+
+HISTORY = pd.DataFrame({
+    "seed": [0, 0, 0, 1, 1, 1], "epoch": [1, 2, 3] * 2,
+    "val_accuracy": [0.5, 0.8, 0.7, 0.1, 0.2, 0.3], "val_loss": [1.0, 0.5, 0.8, 2.0, 1.5, 1.0],
+})
+
+
+def test_epochs_to_reach_is_nan_where_it_never_is():
+    reached = stats.epochs_to_reach(HISTORY, "val_accuracy", 0.75)
+    assert reached[0] == 2
+    assert math.isnan(reached[1])
+
+
+def test_oscillation_adds_the_rises_and_ignores_the_falls():
+    assert stats.oscillation(HISTORY).tolist() == pytest.approx([0.3, 0.0])

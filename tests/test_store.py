@@ -1,0 +1,148 @@
+"""Results as files: whole or not at all, refused when damaged, never deleted."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from cifarlab import runner, store
+from cifarlab.config import PRESETS, RunConfig
+
+SMOKE = RunConfig.of(**PRESETS["smoke"], learning_rate=0.003)
+
+
+@pytest.fixture
+def one_run(results) -> store.Result:
+    return runner.run(SMOKE.with_(epochs=1))
+
+
+def test_a_run_writes_the_designs_schema(one_run):
+    written = json.loads(store.path_of(one_run.id).read_text())
+    assert set(written) == {"schema_version", "id", "config", "history", "final", "provenance"}
+    assert set(written["history"][0]) >= {"train_loss", "train_accuracy", "val_loss", "val_accuracy", "learning_rate",
+                                          "seconds"}
+    assert set(written["provenance"]) >= {
+        "date", "device", "cpu", "threads", "precision", "versions", "dataset_md5", "git_commit", "git_clean",
+        "code_digest", "wall_seconds", "images_per_second", "peak_memory_bytes",
+    }
+    assert written["config"] == SMOKE.with_(epochs=1).model_dump()
+    assert store.read(one_run.id) == one_run
+
+
+def test_nothing_of_the_run_is_left_over_but_its_weights(one_run, results):
+    left = [path.suffix for path in (results / ".scratch").rglob("*") if path.is_file()]
+    assert sorted(left) == [".lock", ".pt"]
+
+
+@pytest.mark.parametrize(("damage", "reason"), [
+    (lambda text: text[: len(text) // 2], "damaged"),
+    (lambda text: "", "damaged"),
+    (lambda text: text.replace('"epochs": 1', '"epochs": 2'), "its id is"),
+    (lambda text: text.replace('"schema_version": 1', '"schema_version": 99'), "schema_version"),
+    (lambda text: text.replace('"seed": 0', '"sead": 0'), "sead"),
+    (lambda text: text.replace('"val_loss"', '"loss"'), "val_loss"),
+    (lambda text: json.dumps({"hello": "world"}), "foreign"),
+])
+def test_a_damaged_or_foreign_file_is_named_and_set_aside(one_run, damage, reason):
+    path = store.path_of(one_run.id)
+    damaged = damage(path.read_text())
+    path.write_text(damaged)
+    with pytest.warns(store.DamagedResultWarning, match=rf"{path.name} is damaged or foreign .*{reason}|{reason}"):
+        assert store.read(one_run.id) is None
+    assert not path.exists()
+    assert store.set_aside() == [path.name + ".damaged"]
+    assert path.with_name(path.name + ".damaged").read_text() == damaged
+
+
+def test_a_result_under_another_runs_name_is_foreign(one_run):
+    path = store.path_of(one_run.id)
+    path.rename(path.with_name("resnet9-w64-e20-constant-s0-44136fa3.json"))
+    with pytest.warns(store.DamagedResultWarning, match="it holds the run"):
+        assert store.read_all() == []
+
+
+@pytest.mark.parametrize("call", ["fsync", "replace"])
+def test_a_full_disk_leaves_the_old_file_whole_and_no_other(one_run, monkeypatch, call):
+    path = store.path_of(one_run.id)
+    before = path.read_bytes()
+
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(*((os, "fsync") if call == "fsync" else (Path, "replace")), full)
+    with pytest.raises(store.StoreError, match=r"could not be written: No space left on device.*Free some space"):
+        store.write(one_run)
+    monkeypatch.undo()
+    assert path.read_bytes() == before
+    assert [p.name for p in path.parent.iterdir()] == [path.name]
+
+
+def test_after_a_full_disk_nothing_is_trained_twice(results, monkeypatch):
+    config = SMOKE.with_(epochs=1)
+
+    def full(result):
+        raise store.StoreError("no space")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "write", full)
+        with pytest.raises(store.StoreError):
+            runner.run(config)
+    steps = []
+    result = runner.run(config, on_step=lambda: steps.append(1))
+    assert steps == []
+    assert result.provenance["resumed_after_epochs"] == [1]
+    assert store.read(config.id) == result
+
+
+def test_a_diverged_run_is_recorded_as_such(results):
+    config = SMOKE.with_(optimizer="sgd", learning_rate=10.0, weight_decay=1.0, norm="none", epochs=8)
+    result = runner.run(config)
+    assert result.final.diverged
+    text = store.path_of(config.id).read_text()
+    assert "NaN" not in text
+    assert "Infinity" not in text
+    assert store.read(config.id) == result
+
+
+def test_two_processes_that_ask_for_the_same_run_train_it_once(results):
+    code = (
+        "from cifarlab import runner; from cifarlab.config import RunConfig; import sys\n"
+        "steps = []\n"
+        "runner.run(RunConfig.of(**__import__('json').loads(sys.argv[1])), on_step=lambda: steps.append(1))\n"
+        "print(len(steps))"
+    )
+    config = SMOKE.with_(epochs=20)
+    both = [
+        subprocess.Popen([sys.executable, "-c", code, config.model_dump_json()], stdout=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    steps = sorted(int(process.communicate(timeout=120)[0]) for process in both)
+    assert steps[0] == 0
+    assert steps[1] > 0
+
+
+def test_a_gpu_asked_for_where_there_is_none(monkeypatch):
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(runner.DeviceError, match=r"device: 'cuda' was asked for.*Use device auto or cpu"):
+        runner.choose_device("cuda")
+    with pytest.raises(runner.DeviceError, match=r"'gpu' is not known\. Allowed: auto, cpu, cuda"):
+        runner.choose_device("gpu")
+    assert runner.choose_device("auto").type == "cpu"
+
+
+@pytest.mark.parametrize(("fast", "expected"), [(True, "bfloat16"), (False, "float32")])
+def test_auto_precision_becomes_concrete_and_says_why(monkeypatch, fast, expected):
+    import torch
+
+    monkeypatch.setattr(runner.provenance, "has_fast_bfloat16", lambda: fast)
+    config, why = runner.resolve_precision(RunConfig.of(precision="auto"), torch.device("cpu"))
+    assert config.precision == expected
+    assert expected in why
+    assert "this processor" in why

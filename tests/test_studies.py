@@ -1,0 +1,159 @@
+"""Studies: refusals by name, runs shared, what is missing is trained and only that."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+from cifarlab import __main__ as cli
+from cifarlab import store, studies
+from cifarlab.config import PRESETS, ConfigError
+
+GOOD = """
+title: T
+question: Q?
+preset: smoke
+seeds: [0, 1]
+reference: plain
+levels:
+  plain: {}
+  dropped: {dropout: 0.5}
+"""
+
+
+def written(tmp_path, text: str):
+    (tmp_path / "mine.yml").write_text(text)
+    return tmp_path
+
+
+@pytest.mark.parametrize(("old", "new", "expected"), [
+    ("title: T", "titel: T", r"unknown field 'titel' \(did you mean 'title'\?\)"),
+    ("preset: smoke", "preset: small", "preset"),
+    ("seeds: [0, 1]", "seeds: [0, 0]", "seeds: one appears twice"),
+    ("seeds: [0, 1]", "seeds: []", "seeds"),
+    ("reference: plain", "reference: plane", "reference: 'plane' is not one of its levels"),
+    ("dropped: {dropout: 0.5}", "dropped: {droput: 0.5}", r"unknown parameter 'droput' \(did you mean 'dropout'\?\)"),
+    ("dropped: {dropout: 0.5}", "dropped: {dropout: 2}", "dropout: 2.0 is refused"),
+    ("dropped: {dropout: 0.5}", "plain: {dropout: 0.5}", r"'plain' appears twice \(line 9\)"),
+    ("dropped: {dropout: 0.5}", "dropped: {}", "'dropped' and 'plain' are the same run"),
+    ("levels:", "levels: [", "mine.yml"),
+])
+def test_a_wrong_study_is_refused_by_name(tmp_path, old, new, expected):
+    folder = written(tmp_path, GOOD.replace(old, new))
+    with pytest.raises(studies.StudyError, match=expected):
+        studies.load("mine", folder)
+
+
+def test_an_unknown_study_or_level_is_refused_with_the_near_one(tmp_path):
+    with pytest.raises(studies.StudyError, match=r"'warmup' is not known \(did you mean 'warm-up'\?\)"):
+        studies.load("warmup")
+    study = studies.load("mine", written(tmp_path, GOOD))
+    with pytest.raises(studies.StudyError, match=r"level: 'droped' .* \(did you mean 'dropped'\?\). Known: plain, dr"):
+        study.config("droped", 0)
+    with pytest.raises(studies.StudyError, match="preset: 'lap' is not known"):
+        study.config("plain", 0, preset="lap")
+
+
+@pytest.mark.parametrize("name", studies.names())
+def test_every_committed_study_is_valid_and_its_runs_are_distinct(name):
+    runs = studies.load(name).runs()
+    assert len({config.id for _, config in runs}) == len(runs)
+
+
+def test_runs_go_seed_by_seed_and_overrides_win(tmp_path):
+    study = studies.load("mine", written(tmp_path, GOOD))
+    assert [(level, config.seed) for level, config in study.runs()] == [
+        ("plain", 0), ("dropped", 0), ("plain", 1), ("dropped", 1)
+    ]
+    assert study.config("plain", 0, epochs=7, width=None).epochs == 7
+    assert study.config("plain", 0, width=None).width == PRESETS["smoke"]["width"]
+    assert study.config("plain", 0, preset="laptop").width == PRESETS["laptop"]["width"]
+
+
+@pytest.mark.parametrize(("value", "expected"), [("[0, 1]", [0, 1]), ([3], [3]), ("2", [2]), (None, None), ((1,), [1])])
+def test_a_list_may_come_as_papermills_text(value, expected):
+    assert studies.as_list("seeds", value, int) == expected
+
+
+@pytest.mark.parametrize("value", ["zero", "[0, a]", "[]", [], [0, 0], [0.5], [True]])
+def test_a_wrong_list_is_refused(value):
+    with pytest.raises(ConfigError, match=r"seeds: .* is refused"):
+        studies.as_list("seeds", value, int)
+
+
+def test_ensure_reads_what_exists_and_trains_only_on_changed_parameters(results, tmp_path, monkeypatch):
+    study = studies.load("mine", written(tmp_path, GOOD))
+    trained = []
+
+    def execute(config, device="auto", threads=None):
+        from cifarlab import runner
+
+        trained.append(config.id)
+        runner.run(config)
+
+    monkeypatch.setattr(studies, "execute", execute)
+    with pytest.raises(studies.RunFailedError, match=r"none of its 4 runs .*`make results STUDY=mine"):
+        studies.ensure(study)
+    assert trained == []
+    found = studies.ensure(study, seeds="[0]")
+    assert len(trained) == 2
+    assert found.changed == {"seeds": [0]}
+    again = studies.ensure(study)
+    assert len(trained) == 2
+    assert again.changed == {}
+    assert len(again.missing) == 2
+    assert again.levels == ["plain", "dropped"]
+    assert list(again.values("val_accuracy", "plain").index) == [0]
+    studies.ensure(study, train=True)
+    assert len(trained) == 4
+
+
+def test_a_run_that_fails_is_reported_and_the_others_go_on(results, tmp_path, monkeypatch):
+    study = studies.load("mine", written(tmp_path, GOOD))
+
+    def execute(config, device="auto", threads=None):
+        if config.dropout:
+            raise studies.RunFailedError(f"{config.id}: out of memory")
+        from cifarlab import runner
+
+        runner.run(config)
+
+    monkeypatch.setattr(studies, "execute", execute)
+    failures = studies.execute_all([config for _, config in study.runs()])
+    assert len(failures) == 2
+    assert all("out of memory" in line for line in failures)
+    assert len(store.read_all()) == 2
+
+
+def test_the_budget_starts_no_further_run(results, tmp_path, monkeypatch):
+    study = studies.load("mine", written(tmp_path, GOOD))
+    monkeypatch.setattr(studies, "execute", lambda *_, **__: pytest.fail("a run was started after the budget"))
+    assert studies.execute_all([config for _, config in study.runs()], stop_after_seconds=-1) == []
+
+
+def test_durations():
+    assert cli.seconds("2h") == 7200
+    assert cli.seconds("1h30m") == 5400
+    assert cli.seconds("45s") == 45
+
+
+@pytest.mark.parametrize(("arguments", "expected"), [
+    (["results", "--study", "warmup"], "did you mean 'warm-up'"),
+    (["results", "--preset", "lapto"], "did you mean 'laptop'"),
+    (["results", "--budget", "soon"], "'soon' is not a duration such as 45m"),
+])
+def test_the_command_line_refuses_in_one_sentence(arguments, expected):
+    done = subprocess.run([sys.executable, "-m", "cifarlab", *arguments], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert expected in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_status_says_what_is_there_and_what_is_missing(smoke_results, monkeypatch, capsys):
+    monkeypatch.setenv("CIFARLAB_RESULTS", str(smoke_results))
+    assert cli.main(["status"]) == 0
+    printed = capsys.readouterr().out
+    for name in studies.names():
+        assert name in printed
+    assert "in the store, in none of these studies" in printed
