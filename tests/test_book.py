@@ -14,7 +14,6 @@ from pathlib import Path
 import nbformat
 import pytest
 from bs4 import BeautifulSoup
-
 from cifarlab import original
 
 ROOT = Path(__file__).resolve().parents[1]

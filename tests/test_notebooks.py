@@ -11,7 +11,6 @@ from pathlib import Path
 import nbformat
 import papermill
 import pytest
-
 from cifarlab import chapter, store, studies
 from cifarlab.config import RunConfig
 

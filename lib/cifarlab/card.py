@@ -11,13 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from cifarlab.paths import results_root
+from cifarlab.paths import project_root
 
 SAMPLES_PER_CLASS = 8
 
 
 def folder() -> Path:
-    return results_root() / "data"
+    """The card is a part of the project, whatever folder the runs go to."""
+    return project_root() / "results" / "data"
 
 
 def read() -> dict[str, Any]:
