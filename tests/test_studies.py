@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from cifarlab import __main__ as cli
@@ -129,7 +131,21 @@ def test_a_run_that_fails_is_reported_and_the_others_go_on(results, tmp_path, mo
 def test_the_budget_starts_no_further_run(results, tmp_path, monkeypatch):
     study = studies.load("mine", written(tmp_path, GOOD))
     monkeypatch.setattr(studies, "execute", lambda *_, **__: pytest.fail("a run was started after the budget"))
-    assert studies.execute_all([config for _, config in study.runs()], stop_after_seconds=-1) == []
+    configs = [config for _, config in study.runs()]
+    assert studies.execute_all(configs, stop_after_seconds=-1) == []
+
+
+def test_an_executor_carries_the_runs_and_the_budget_takes_back_what_waits(results, tmp_path, monkeypatch):
+    study = studies.load("mine", written(tmp_path, GOOD))
+    started = []
+    monkeypatch.setattr(studies, "execute", lambda config, *_: (started.append(config.id), time.sleep(0.2)))
+    configs = [config for _, config in study.runs()]
+    with ThreadPoolExecutor(1) as pool:
+        assert studies.execute_all(configs, pool, stop_after_seconds=0.1) == []
+    assert started == [configs[0].id]
+    with ThreadPoolExecutor(4) as pool:
+        assert studies.execute_all(configs, pool) == []
+    assert sorted(started[1:]) == sorted(config.id for config in configs)
 
 
 def test_durations():

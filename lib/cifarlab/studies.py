@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
 from collections.abc import Iterable, Sequence
-from concurrent.futures import Executor, as_completed
+from concurrent.futures import FIRST_COMPLETED, Executor, wait
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -180,8 +181,6 @@ def execute_all(
     Without ``executor``, one after the other; with one (a process pool, Dask's ``client.get_executor()``), as it
     schedules them. With ``stop_after_seconds``, no further run is started once they are over.
     """
-    import time
-
     from tqdm import tqdm
 
     todo = missing(configs)
@@ -200,11 +199,18 @@ def execute_all(
                     failures.append(str(error))
                 bar.update()
             return failures
-        futures = [executor.submit(execute, config, device, threads) for config in todo]
-        for future in as_completed(futures):
-            if error := future.exception():
-                failures.append(str(error))
-            bar.update()
+        pending = {executor.submit(execute, config, device, threads) for config in todo}
+        while pending:
+            left = None if stop_after_seconds is None else stop_after_seconds - (time.monotonic() - started)
+            if left is not None and left <= 0:
+                # What has started is finished; what only waits is taken back.
+                pending = {future for future in pending if not future.cancel()}
+                left = None
+            done, pending = wait(pending, timeout=left, return_when=FIRST_COMPLETED)
+            for future in done:
+                if error := future.exception():
+                    failures.append(str(error))
+                bar.update()
     return failures
 
 
