@@ -1,4 +1,4 @@
-"""The command line: ``python -m cifarlab results | status | download | card``. The Makefile calls it."""
+"""The command line: ``python -m cifarlab results | status | final-test | bench | download | card``. The Makefile calls it."""
 
 from __future__ import annotations
 
@@ -106,6 +106,29 @@ def card(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def final_test(arguments: argparse.Namespace) -> int:
+    """Evaluate the level that a study's validation accuracy chooses on the test set; keep the first seed's model."""
+    from cifarlab import final_test as test
+
+    found = studies.ensure(arguments.study, train=False)
+    runs = test.chosen_runs(found)
+    print(f"chosen on validation: {test.choose(found)}")
+    for seed, config in runs.items():
+        print(f"seed {seed}: test accuracy {100 * test.predictions(config).accuracy:.2f} %")
+    print(f"model kept: {test.keep_model(runs[min(runs)]).name}")
+    return 0
+
+
+def bench(arguments: argparse.Namespace) -> int:
+    """Compare our training loop's speed with one written as the original's."""
+    from cifarlab import bench as benchmark
+
+    result = benchmark.compare(rounds=arguments.rounds)
+    print(benchmark.report(result))
+    print(f"written to {benchmark.write(result)}")
+    return 0
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run one command; a wrong value is one clear sentence and exit status 2."""
     parser = argparse.ArgumentParser(prog="cifarlab", description=f"The lab's runs. Results: {results_root()}")
@@ -122,6 +145,12 @@ def main(argv: list[str] | None = None) -> int:
     command.add_argument("--budget", type=seconds, help="start no further run after this long, such as 2h")
     commands.add_parser("download", help=download.__doc__).set_defaults(function=download)
     commands.add_parser("card", help=card.__doc__).set_defaults(function=card)
+    command = commands.add_parser("final-test", help=final_test.__doc__)
+    command.set_defaults(function=final_test)
+    command.add_argument("--study", required=True, help="the study whose best level is evaluated")
+    command = commands.add_parser("bench", help=bench.__doc__)
+    command.set_defaults(function=bench)
+    command.add_argument("--rounds", type=int, default=5, help="how often the two loops alternate")
     arguments = parser.parse_args(argv)
     try:
         preset = getattr(arguments, "preset", None)

@@ -16,6 +16,7 @@ from cifarlab import store
 from cifarlab.config import RunConfig
 from cifarlab.errors import LabError
 from cifarlab.paths import results_root
+from cifarlab.studies import StudyResults
 
 MISTAKES = 12
 
@@ -130,6 +131,18 @@ def compute(config: RunConfig) -> Predictions:
     found = Predictions(rounded, images.labels.numpy(), np.empty(0))
     pictures = images.pixels.numpy()[found.most_confident_mistakes()]
     return Predictions(rounded, images.labels.numpy(), pictures)
+
+
+def choose(results: StudyResults) -> str:
+    """The level with the highest mean validation accuracy after the last epoch: what the test set is read for."""
+    return max(results.levels, key=lambda level: results.values("val_accuracy", level).mean())
+
+
+def chosen_runs(results: StudyResults) -> dict[int, RunConfig]:
+    """The configurations of the chosen level's runs that did not diverge, by seed."""
+    seeds = results.values("val_accuracy", choose(results)).index
+    rows = results.runs[results.runs["level"] == choose(results)].set_index("seed")
+    return {int(seed): results.configs[rows.loc[seed, "id"]] for seed in seeds}
 
 
 def keep_model(config: RunConfig) -> Path:

@@ -151,6 +151,7 @@ def execute(config: RunConfig, device: str = "auto", threads: int | None = None)
         RunFailedError: the notebook failed; the message ends with the notebook's own error.
     """
     import papermill
+    from nbclient.exceptions import DeadKernelError
 
     template = project_root() / "notebooks" / "train.ipynb"
     executed = scratch_folder() / "executed" / f"{config.id}.ipynb"
@@ -163,6 +164,11 @@ def execute(config: RunConfig, device: str = "auto", threads: int | None = None)
         )
     except papermill.PapermillExecutionError as error:
         raise RunFailedError(f"{config.id}: {error.ename}: {error.evalue}") from None
+    except DeadKernelError:
+        raise RunFailedError(
+            f"{config.id}: its kernel died, most likely for want of memory. Try a smaller width or batch_size, or "
+            "fewer runs at once; it goes on from its last finished epoch."
+        ) from None
     return config.id
 
 

@@ -1,0 +1,122 @@
+"""How fast our training loop is against one written as the original's: alternating, in one process, on real images.
+
+A speed depends on the processor and on what else it does that minute; the ratio within one run is what holds.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, Subset
+from torchvision import transforms
+from torchvision.datasets import CIFAR10
+
+from cifarlab import data, models, provenance, runner, store, training
+from cifarlab.config import RunConfig
+from cifarlab.paths import project_root
+
+
+def original_loop(config: RunConfig, images: int) -> float:
+    """Images a second of a textbook loop: DataLoader, PIL and ToTensor for every image, float32, NCHW."""
+    transform = transforms.Compose([transforms.ToTensor(), transforms.Normalize((0.5,) * 3, (0.5,) * 3)])
+    dataset = CIFAR10(data.cifar10_root(), train=True, transform=transform)
+    loader = DataLoader(Subset(dataset, range(images)), batch_size=config.batch_size, shuffle=True)
+    model = models.build(config)
+    criterion = nn.CrossEntropyLoss()
+    optimizer = torch.optim.Adam(model.parameters(), lr=config.learning_rate)
+    model.train()
+    started = time.perf_counter()
+    for inputs, labels in loader:
+        optimizer.zero_grad()
+        loss = criterion(model(inputs), labels)
+        loss.backward()
+        optimizer.step()
+        loss.item()
+    return images / (time.perf_counter() - started)
+
+
+def our_loop(config: RunConfig, pool: data.Images, images: int) -> float:
+    """Images a second of :func:`cifarlab.training.train_epoch`."""
+    config = config.with_(train_images=images, epochs=1)
+    part = pool.take(torch.arange(images))
+    model = models.build(config).to(memory_format=torch.channels_last)
+    optimizer = training.make_optimizer(config, model)
+    scheduler = training.make_scheduler(config, optimizer)
+    started = time.perf_counter()
+    training.train_epoch(model, optimizer, scheduler, part, config, epoch=0)
+    return images / (time.perf_counter() - started)
+
+
+def matmul_rate(size: int = 2048, repeats: int = 8) -> float:
+    """FLOP/s of one large bfloat16 matrix product: the ceiling that convolutions are held against."""
+    a, b = (torch.randn(size, size, dtype=torch.bfloat16) for _ in range(2))
+    a @ b
+    started = time.perf_counter()
+    for _ in range(repeats):
+        a @ b
+    return repeats * 2 * size**3 / (time.perf_counter() - started)
+
+
+def compare(widths: tuple[int, ...] = (16, 32, 64), rounds: int = 5, seconds: float = 4.0) -> dict[str, Any]:
+    """Alternate the two loops ``rounds`` times at each width, each about ``seconds`` long at the slower's speed.
+
+    Raises:
+        DatasetError: the loops run on real images, and the dataset is missing or damaged.
+    """
+    from cifarlab.layers import layer_table
+
+    pool = data.load_cifar10(train=True)
+    base, why = runner.resolve_precision(RunConfig.of(precision="auto"), torch.device("cpu"))
+    rows = []
+    for width in widths:
+        config = base.with_(width=width)
+        warm = original_loop(config, 2 * config.batch_size)
+        images = max(4, round(warm * seconds / config.batch_size)) * config.batch_size
+        our_loop(config, pool, 2 * config.batch_size)
+        theirs, ours = [], []
+        for _ in range(rounds):
+            theirs.append(original_loop(config, images))
+            ours.append(our_loop(config, pool, images))
+        ratios = [b / a for a, b in zip(theirs, ours, strict=True)]
+        macs = sum(row["macs"] for row in layer_table(models.build(config)))
+        rows.append({
+            "width": width, "images": images, "rounds": rounds,
+            "original_images_per_second": theirs, "our_images_per_second": ours, "ratio": ratios,
+            "ratio_median": statistics.median(ratios),
+            # Forward and both gradients: three times two operations a multiply-accumulate.
+            "our_flops": 6 * macs * statistics.median(ours),
+        })
+    facts = provenance.describe(torch.device("cpu"), torch.get_num_threads(), data.dataset_md5())
+    return {"name": "training loop", "precision": why, "matmul_bfloat16_flops": matmul_rate(), "rows": rows,
+            "provenance": facts}
+
+
+def report(result: dict[str, Any]) -> str:
+    """The comparison as a small table."""
+    cpu = result["provenance"]["cpu"]
+    lines = [
+        f"{cpu['model']} ({', '.join(cpu['instructions'])}), {result['provenance']['threads']} threads; "
+        f"{result['precision']}",
+        f"{'width':>5} {'original':>10} {'ours':>10} {'ratio (min-max)':>20} {'of matmul':>10}",
+    ]
+    for row in result["rows"]:
+        theirs, ours = (statistics.median(row[f"{who}_images_per_second"]) for who in ("original", "our"))
+        lines.append(
+            f"{row['width']:>5} {theirs:>8.0f}/s {ours:>8.0f}/s "
+            f"{row['ratio_median']:>8.2f} ({min(row['ratio']):.2f}-{max(row['ratio']):.2f})"
+            f"{row['our_flops'] / result['matmul_bfloat16_flops']:>10.0%}"
+        )
+    return "\n".join(lines)
+
+
+def write(result: dict[str, Any]) -> Path:
+    """Write the comparison beside the results."""
+    path = project_root() / "results" / "bench" / "training-loop.json"
+    store.write_text(path, json.dumps(result, indent=1) + "\n")
+    return path
