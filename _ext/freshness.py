@@ -1,8 +1,9 @@
-"""Keep the website fresh: re-read, and so re-run, pages whose inputs changed or that failed last time.
+"""Keep the website fresh: run every page again when an input changed, or when the last build was not clean.
 
 Sphinx sees only a page's own source. The pages here also depend on the library, the studies, the results and the
-other pages' numbers. When any of those differs from what the last build saw, every page is read again; that takes
-about a minute, and a stale number is worse.
+other pages' numbers. So the digest of all of these is noted when a build ends without a single warning; when it differs
+at the next build, or was never noted because a page failed, everything is read again. That takes about a minute, and a
+stale number is worse.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-INPUTS = ("lib/**/*.py", "studies/*.yml", "results/runs/*.json", "results/original/*", "results/bench/*",
+INPUTS = ("lib/**/*.py", "studies/*.yml", "results/runs/*", "results/original/*", "results/bench/*", "results/data/*",
           "results/predictions/*", "results/models/*", "notebooks/*.ipynb", "_ext/*.py")
 
 
@@ -24,23 +25,27 @@ def inputs_digest(root: Path) -> str:
     return digest.hexdigest()
 
 
-def failed_pages(env) -> set[str]:
-    """Pages whose notebook did not run to its end in the last build."""
-    return {
-        page for page, metadata in env.metadata.items()
-        if not ((metadata.get("exec_data") or {}).get("succeeded", True))
-    }
+def marker(app) -> Path:
+    """Where the digest of the last clean build is noted."""
+    return Path(app.doctreedir) / "lab-inputs-digest"
 
 
 def outdated(app, env, added, changed, removed) -> set[str]:
     """Sphinx's ``env-get-outdated``: which pages to read again besides those it found itself."""
-    digest = inputs_digest(Path(app.srcdir))
-    previous = getattr(env, "lab_inputs_digest", None)
-    env.lab_inputs_digest = digest
-    stale = set(env.found_docs) if digest != previous else failed_pages(env)
-    return stale & set(env.found_docs)
+    app.lab_inputs_digest = inputs_digest(Path(app.srcdir))
+    noted = marker(app).read_text() if marker(app).is_file() else None
+    # Until this build has ended cleanly, it counts as failed.
+    marker(app).unlink(missing_ok=True)
+    return set(env.found_docs) if noted != app.lab_inputs_digest else set()
+
+
+def finished(app, exception) -> None:
+    """Sphinx's ``build-finished``."""
+    if exception is None and app._warncount == 0 and hasattr(app, "lab_inputs_digest"):
+        marker(app).write_text(app.lab_inputs_digest)
 
 
 def setup(app):
     app.connect("env-get-outdated", outdated)
+    app.connect("build-finished", finished)
     return {"version": "1", "parallel_read_safe": False}

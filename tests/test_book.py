@@ -31,7 +31,7 @@ class Site:
             "PYTHONPATH": str(self.root / "lib"), "CIFARLAB_RESULTS": str(self.root / "results"),
             "CIFAR10_ROOT": str(self.root / "nowhere"),
         }
-        command = [sys.executable, "-m", "jupyter_book.cli.main", "build", ".", *flags]
+        command = [str(Path(sys.executable).parent / "jupyter-book"), "build", ".", *flags]
         return subprocess.run(command, cwd=self.root, env=environment, capture_output=True, text=True, timeout=900)
 
     def text(self, page: str) -> str:

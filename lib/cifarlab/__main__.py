@@ -1,4 +1,4 @@
-"""The command line: ``python -m cifarlab results | status | final-test | bench | download | card``. The Makefile calls it."""
+"""The command line, ``python -m cifarlab COMMAND``: results, status, final-test, bench, download, card."""
 
 from __future__ import annotations
 
