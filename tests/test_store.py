@@ -95,7 +95,7 @@ def test_after_a_full_disk_nothing_is_trained_twice(results, monkeypatch):
     steps = []
     result = runner.run(config, on_step=lambda: steps.append(1))
     assert steps == []
-    assert result.provenance["resumed_after_epochs"] == [1]
+    assert [sitting["after_epochs"] for sitting in result.provenance["sittings"]] == [0, 1]
     assert store.read(config.id) == result
 
 

@@ -60,9 +60,9 @@ def results(arguments: argparse.Namespace) -> int:
 
 def status(arguments: argparse.Namespace) -> int:
     """Print what each study has, lacks, saw diverge, and has from other code than today's."""
-    from cifarlab.provenance import code_digest
+    from cifarlab.provenance import made_by_todays_code
 
-    digest, under_way = code_digest(), studies.progress()
+    under_way = studies.progress()
     found = {result.id: result for result in store.read_all()}
     known: set[str] = set()
     print(f"{'study':<14}{'planned':>8}{'done':>6}{'diverged':>10}{'older code':>12}  under way")
@@ -76,7 +76,7 @@ def status(arguments: argparse.Namespace) -> int:
         ]
         print(
             f"{study.name:<14}{len(ids):>8}{len(done):>6}{sum(r.final.diverged for r in done):>10}"
-            f"{sum(r.provenance['code_digest'] != digest for r in done):>12}  {', '.join(moving)}"
+            f"{sum(not made_by_todays_code(r.provenance) for r in done):>12}  {', '.join(moving)}"
         )
     if extra := sorted(set(found) - known):
         print(f"in the store, in none of these studies: {len(extra)}")

@@ -123,7 +123,7 @@ def compute(config: RunConfig) -> Predictions:
             "run it again to get them."
         )
     model = models.build(config).to(memory_format=torch.channels_last)
-    model.load_state_dict(torch.load(path, weights_only=True))
+    model.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
     images = data.load(config, train=False)
     logits = training.predict(model, images, config.with_(precision="float32"))
     # The mistakes are ranked as a reader of the half-precision file will rank them.

@@ -65,7 +65,7 @@ def weights_path(run_id: str) -> Path:
 def half_precision_bytes(model: torch.nn.Module) -> bytes:
     """The state of ``model`` as a file, floating-point values in float16: half the size, 13 MB for ResNet-9."""
     state = {
-        name: (value.half() if value.is_floating_point() else value).contiguous()
+        name: (value.half() if value.is_floating_point() else value).cpu().contiguous()
         for name, value in model.state_dict().items()
     }
     buffer = io.BytesIO()
@@ -107,7 +107,8 @@ def run(
         )
         started = time.perf_counter()
         trained = training.train(
-            config, train_images.to(device), val_images.to(device), checkpoint, report, on_step
+            config, train_images.to(device), val_images.to(device), checkpoint, report, on_step,
+            {name: facts[name] for name in ("code_digest", "device", "threads")},
         )
         wall_seconds = time.perf_counter() - started
         store.write_bytes(weights_path(config.id), half_precision_bytes(trained.model))
@@ -138,7 +139,7 @@ def make_result(
             "wall_seconds": wall_seconds,
             "training_seconds": seconds,
             "images_per_second": config.train_images * len(history) / seconds,
-            "resumed_after_epochs": list(trained.resumed_epochs),
+            "sittings": trained.sittings,
         },
     )
 

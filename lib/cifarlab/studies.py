@@ -252,8 +252,7 @@ class StudyResults:
 
     def older_code(self) -> list[str]:
         """Ids of results that were made by other code than today's."""
-        digest = provenance.code_digest()
-        return [run_id for run_id, facts in self.provenance.items() if facts["code_digest"] != digest]
+        return [run_id for run_id, facts in self.provenance.items() if not provenance.made_by_todays_code(facts)]
 
 
 def ensure(

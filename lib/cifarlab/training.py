@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -21,12 +22,15 @@ from cifarlab.streams import stream, stream_seed
 
 @dataclass(frozen=True)
 class Trained:
-    """The final model, one history row per finished epoch, and whether the loss stopped being a number."""
+    """The final model, one history row per finished epoch, and whether the loss stopped being a number.
+
+    ``sittings`` says for each sitting after how many epochs it began, and what the caller said of it.
+    """
 
     model: nn.Module
     history: list[dict[str, float]]
     diverged: bool
-    resumed_epochs: tuple[int, ...]
+    sittings: list[dict[str, Any]]
 
 
 def steps_per_epoch(config: RunConfig) -> int:
@@ -72,7 +76,7 @@ def autocast(config: RunConfig, device: torch.device) -> torch.autocast:
 @contextmanager
 def reproducible(device: torch.device) -> Iterator[None]:
     """Choose algorithms whose result does not vary from run to run, and leave global random state as it was."""
-    cudnn = torch.backends.cudnn.flags(deterministic=True, benchmark=False)
+    cudnn = torch.backends.cudnn.flags(enabled=True, deterministic=True, benchmark=False, allow_tf32=False)
     devices = [device] if device.type == "cuda" else []
     with cudnn, torch.random.fork_rng(devices=devices):
         yield
@@ -139,28 +143,30 @@ def train(
     checkpoint: Path | None = None,
     on_epoch: Callable[[list[dict[str, float]]], object] | None = None,
     on_step: Callable[[], object] | None = None,
+    sitting: dict[str, Any] | None = None,
 ) -> Trained:
     """Train the network of ``config`` on the device that holds the images.
 
     With ``checkpoint``, the state is saved after every epoch and a run that was killed goes on from there, to the same
     numbers bit for bit (same machine, same number of threads). Nothing of the random state needs saving: see
-    :mod:`cifarlab.streams`. A loss that is not finite ends the run with ``diverged``.
+    :mod:`cifarlab.streams`. ``sitting`` (plain values: code, device, threads) is kept with it, so that a run made in
+    several sittings says by what each was made. A loss that is not finite ends the run with ``diverged``.
     """
     device = train_images.pixels.device
     model = models.build(config).to(device, memory_format=torch.channels_last)
     optimizer = make_optimizer(config, model)
     scheduler = make_scheduler(config, optimizer)
     history: list[dict[str, float]] = []
-    resumed: list[int] = []
+    sittings: list[dict[str, Any]] = []
     diverged = False
     if checkpoint and (state := checkpoints.load(checkpoint)):
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
         scheduler.load_state_dict(state["scheduler"])
-        history, diverged = state["history"], state["diverged"]
-        resumed = [*state["resumed"], len(history)]
+        history, diverged, sittings = state["history"], state["diverged"], state["sittings"]
         if on_epoch:
             on_epoch(history)
+    sittings = [*sittings, {"after_epochs": len(history), **(sitting or {})}]
 
     with reproducible(device):
         for epoch in range(len(history), config.epochs):
@@ -190,8 +196,8 @@ def train(
                     "scheduler": scheduler.state_dict(),
                     "history": history,
                     "diverged": diverged,
-                    "resumed": resumed,
+                    "sittings": sittings,
                 })
             if on_epoch:
                 on_epoch(history)
-    return Trained(model, history, diverged, tuple(resumed))
+    return Trained(model, history, diverged, sittings)
