@@ -27,7 +27,7 @@ SAME_NUMBERS = {
 
 
 def made_by_todays_code(facts: dict[str, Any]) -> bool:
-    """Whether every sitting of the run with these facts ran today's numeric code, or earlier code of the same numbers."""
+    """Whether every sitting of the run ran today's numeric code, or earlier code that gives the same numbers."""
     accepted = {code_digest(), *SAME_NUMBERS}
     return {facts["code_digest"], *(s["code_digest"] for s in facts.get("sittings", []))} <= accepted
 
