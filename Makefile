@@ -9,7 +9,7 @@ STEER   := $(if $(BUDGET),--budget $(BUDGET)) $(if $(WORKERS),--workers $(WORKER
 .PHONY: book test results status bench lint lock clean
 
 book: .venv/ready
-	$(BIN)/jupyter-book build .
+	$(BIN)/jupyter-book build . -W --keep-going
 	@echo "Open _build/html/index.html"
 
 test: .venv/ready

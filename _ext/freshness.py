@@ -9,19 +9,22 @@ stale number is worse.
 from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import Path
 
-INPUTS = ("lib/**/*.py", "studies/*.yml", "results/runs/*", "results/original/*", "results/bench/*", "results/data/*",
-          "results/predictions/*", "results/models/*", "notebooks/*.ipynb", "_ext/*.py")
+INPUTS = ("lib/**/*.py", "studies/*.yml", "notebooks/*.ipynb", "_ext/*.py", "results/data/*", "results/original/*")
+RESULTS = ("runs/*", "bench/*", "predictions/*", "models/*")
 
 
 def inputs_digest(root: Path) -> str:
     """A digest of the names and contents of everything that pages read."""
     digest = hashlib.sha256()
-    for pattern in INPUTS:
-        for path in sorted(root.glob(pattern)):
-            digest.update(f"{path.relative_to(root)}\0".encode())
-            digest.update(hashlib.sha256(path.read_bytes()).digest())
+    results = root / (os.environ.get("CIFARLAB_RESULTS") or "results")
+    for folder, patterns in ((root, INPUTS), (results, RESULTS)):
+        for pattern in patterns:
+            for path in sorted(folder.glob(pattern)):
+                digest.update(f"{path.relative_to(folder)}\0".encode())
+                digest.update(hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()
 
 

@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def pytest_collection_modifyitems(items):
-    root = Path(os.environ.get("CIFAR10_ROOT") or ROOT / "data")
+    root = ROOT / (os.environ.get("CIFAR10_ROOT") or "data")
     absent = pytest.mark.skip(reason="CIFAR-10 is not here; set CIFAR10_ROOT or run `python -m cifarlab download`")
     for item in items:
         if "dataset" in item.keywords and not (root / "cifar-10-batches-py").is_dir():

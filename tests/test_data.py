@@ -10,6 +10,7 @@ import pytest
 import torch
 from cifarlab import card, data
 from cifarlab.config import RunConfig
+from cifarlab.paths import cifar10_root, results_root
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -34,7 +35,7 @@ def test_training_on_fewer_images_keeps_the_validation_set():
 
 
 def test_an_epoch_shows_every_image_once_in_channels_last():
-    config = RunConfig.of(dataset="synthetic", train_images=100, val_images=0, batch_size=32, input_norm="none")
+    config = RunConfig.of(dataset="synthetic", train_images=100, val_images=1, batch_size=32, input_norm="none")
     images, _ = data.split(data.load(config), config)
     batches = list(data.batches(images, config, generator(), generator()))
     assert [len(labels) for _, labels in batches] == [32, 32, 32, 4]
@@ -79,11 +80,22 @@ def test_cutout_zeroes_one_square():
 
 
 def copy_of_the_dataset(tmp_path: Path) -> Path:
-    shutil.copytree(data.cifar10_root() / "cifar-10-batches-py", tmp_path / "cifar-10-batches-py")
+    shutil.copytree(cifar10_root() / "cifar-10-batches-py", tmp_path / "cifar-10-batches-py")
     for path in (tmp_path / "cifar-10-batches-py").iterdir():
         path.chmod(0o644)
     (tmp_path / "cifar-10-batches-py").chmod(0o755)
     return tmp_path
+
+
+def test_relative_folders_count_from_the_project_wherever_a_kernel_runs(monkeypatch, tmp_path):
+    root = Path(__file__).resolve().parents[1]
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CIFAR10_ROOT", "../shared/data")
+    monkeypatch.setenv("CIFARLAB_RESULTS", "elsewhere")
+    assert cifar10_root().resolve() == (root / "../shared/data").resolve()
+    assert results_root() == root / "elsewhere"
+    monkeypatch.setenv("CIFAR10_ROOT", str(tmp_path))
+    assert cifar10_root() == tmp_path
 
 
 def test_a_missing_dataset_says_how_to_get_it(tmp_path):

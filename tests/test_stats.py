@@ -45,8 +45,8 @@ def test_differences_are_paired_by_seed():
     difference = stats.paired_difference(a, b)
     assert difference.n == 2
     assert difference.mean == 0.5
-    with pytest.raises(ValueError, match="share no seed"):
-        stats.paired_difference(a, pd.Series([1.0], index=[7]))
+    assert stats.paired_difference(a, pd.Series([1.0], index=[7])).n == 0
+    assert stats.paired_difference(a, pd.Series([1.0, math.nan], index=[0, 1])).n == 1
 
 
 @pytest.mark.parametrize(("a", "b", "expected"), [
@@ -55,14 +55,15 @@ def test_differences_are_paired_by_seed():
     (series(80, 90, 70), series(79, 92, 71), "unclear"),
     (series(80, 80.1, 80.2, 80.0), series(80.05, 80.05, 80.25, 79.95), "same"),
     (series(80), series(70), "one seed"),
+    (series(80), pd.Series([70.0], index=[9]), "none"),
     (series(80, 81, 82), series(80, 81, 82), "same"),
 ])
 def test_verdicts_on_constructed_data(a, b, expected):
     difference = stats.paired_difference(a, b)
     assert stats.direction(difference, same_within=0.5) == expected
     sentence = stats.verdict("accuracy", "A", "B", difference, "points", 0.5)
-    marks = {"higher": "is higher than", "lower": "is lower than", "unclear": "none is excluded",
-             "same": "the same within ±0.5 points", "one seed": "no interval"}
+    marks = {"higher": "is higher than", "lower": "is lower than", "unclear": "nor are they shown to be the same",
+             "none": "no pair of finished runs", "same": "the same within ±0.5 points", "one seed": "no interval"}
     assert marks[expected] in sentence
     for word, mark in marks.items():
         assert word == expected or mark not in sentence
@@ -92,5 +93,9 @@ def test_epochs_to_reach_is_nan_where_it_never_is():
     assert math.isnan(reached[1])
 
 
-def test_oscillation_adds_the_rises_and_ignores_the_falls():
-    assert stats.oscillation(HISTORY).tolist() == pytest.approx([0.3, 0.0])
+def test_oscillation_is_the_distance_from_the_neighbours_and_ignores_a_trend():
+    assert stats.oscillation(HISTORY).tolist() == pytest.approx([0.4, 0.0])
+    zigzag = pd.DataFrame({"seed": 0, "epoch": range(6), "val_loss": [1.0, 1.2] * 3})
+    assert stats.oscillation(zigzag)[0] == pytest.approx(0.2)
+    overfitting = pd.DataFrame({"seed": 0, "epoch": range(6), "val_loss": [0.5, 0.6, 0.7, 0.8, 0.9, 1.0]})
+    assert stats.oscillation(overfitting)[0] == pytest.approx(0.0)

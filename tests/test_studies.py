@@ -38,7 +38,7 @@ def written(tmp_path, text: str):
     ("dropped: {dropout: 0.5}", "dropped: {droput: 0.5}", r"unknown parameter 'droput' \(did you mean 'dropout'\?\)"),
     ("dropped: {dropout: 0.5}", "dropped: {dropout: 2}", "dropout: 2.0 is refused"),
     ("dropped: {dropout: 0.5}", "plain: {dropout: 0.5}", r"'plain' appears twice \(line 9\)"),
-    ("dropped: {dropout: 0.5}", "dropped: {}", "'dropped' and 'plain' are the same run"),
+    ("dropped: {dropout: 0.5}", "dropped: {}", "'dropped' and 'plain' of study 'mine' are the same run"),
     ("levels:", "levels: [", "mine.yml"),
 ])
 def test_a_wrong_study_is_refused_by_name(tmp_path, old, new, expected):
@@ -135,6 +135,41 @@ def test_the_budget_starts_no_further_run(results, tmp_path, monkeypatch):
     assert studies.execute_all(configs, stop_after_seconds=-1) == []
 
 
+def test_what_a_level_sets_wins_and_levels_may_not_become_the_same_run(tmp_path):
+    study = studies.load("mine", written(tmp_path, GOOD.replace("dropout: 0.5", "width: 8")))
+    assert study.config("dropped", 0, width=16).width == 8
+    with pytest.raises(studies.StudyError, match=r"'dropped' and 'plain' of study 'mine' .* with width = 8"):
+        study.runs(width=8)
+
+
+def test_a_damaged_result_counts_as_missing(results, tmp_path):
+    from cifarlab import runner
+
+    study = studies.load("mine", written(tmp_path, GOOD))
+    config = study.config("plain", 0)
+    runner.run(config)
+    assert studies.missing([config]) == []
+    store.path_of(config.id).write_text("{")
+    with pytest.warns(store.DamagedResultWarning):
+        assert studies.missing([config]) == [config]
+
+
+def test_a_diverged_run_is_counted_apart_and_drawn_as_such(results, tmp_path):
+    from cifarlab import figures, runner
+
+    bad = "bad: {optimizer: sgd, learning_rate: 10, weight_decay: 1, norm: none, epochs: 8}"
+    study = studies.load("mine", written(tmp_path, GOOD.replace("dropped: {dropout: 0.5}", bad)))
+    for level in study.levels:
+        runner.run(study.config(level, 0))
+    found = studies.ensure(study)
+    assert found.levels == ["plain"]
+    assert set(found.history["level"]) == {"plain"}
+    assert found.runs.set_index("level").loc["bad", "diverged"]
+    figure = figures.seeds_by_level(found.runs, found.levels, "val_accuracy")
+    assert any("diverged" in text.get_text() for text in figure.axes[0].texts)
+    assert "Diverged" in __import__("cifarlab.chapter", fromlist=["x"]).provenance_text(found)
+
+
 def test_an_executor_carries_the_runs_and_the_budget_takes_back_what_waits(results, tmp_path, monkeypatch):
     study = studies.load("mine", written(tmp_path, GOOD))
     started = []
@@ -144,7 +179,7 @@ def test_an_executor_carries_the_runs_and_the_budget_takes_back_what_waits(resul
         assert studies.execute_all(configs, pool, stop_after_seconds=0.1) == []
     assert started == [configs[0].id]
     with ThreadPoolExecutor(4) as pool:
-        assert studies.execute_all(configs, pool) == []
+        assert studies.execute_all(configs, pool, at_once=2) == []
     assert sorted(started[1:]) == sorted(config.id for config in configs)
 
 

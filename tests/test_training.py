@@ -116,7 +116,7 @@ def test_the_plain_float32_path_and_bfloat16_agree():
 
 def test_steps_are_counted_as_batches_are_cut():
     for images, batch in ((100, 10), (101, 10), (109, 10), (5, 10), (2, 2), (3, 2)):
-        config = SMOKE.with_(train_images=images, val_images=0, batch_size=batch)
+        config = SMOKE.with_(train_images=images, val_images=1, batch_size=batch)
         pool, _ = data.split(data.load(config), config)
         generator = torch.Generator().manual_seed(0)
         assert len(list(data.batches(pool, config, generator, generator))) == training.steps_per_epoch(config)

@@ -50,7 +50,7 @@ def results(arguments: argparse.Namespace) -> int:
     options = {"device": arguments.device, "stop_after_seconds": arguments.budget}
     if arguments.workers > 1:
         with ProcessPoolExecutor(arguments.workers) as pool:
-            failures = studies.execute_all(configs, pool, threads=1, **options)
+            failures = studies.execute_all(configs, pool, threads=1, at_once=arguments.workers, **options)
     else:
         failures = studies.execute_all(configs, **options)
     for failure in failures:
@@ -89,7 +89,8 @@ def download(arguments: argparse.Namespace) -> int:
     """Fetch CIFAR-10 from its home page through torchvision, and check it."""
     from torchvision.datasets import CIFAR10
 
-    from cifarlab.data import check_files, cifar10_root
+    from cifarlab.data import check_files
+    from cifarlab.paths import cifar10_root
 
     root = cifar10_root()
     CIFAR10(root, download=True)

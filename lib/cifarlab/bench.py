@@ -19,13 +19,13 @@ from torchvision.datasets import CIFAR10
 
 from cifarlab import data, models, provenance, runner, store, training
 from cifarlab.config import RunConfig
-from cifarlab.paths import project_root
+from cifarlab.paths import cifar10_root, project_root
 
 
 def original_loop(config: RunConfig, images: int) -> float:
     """Images a second of a textbook loop: DataLoader, PIL and ToTensor for every image, float32, NCHW."""
     transform = transforms.Compose([transforms.ToTensor(), transforms.Normalize((0.5,) * 3, (0.5,) * 3)])
-    dataset = CIFAR10(data.cifar10_root(), train=True, transform=transform)
+    dataset = CIFAR10(cifar10_root(), train=True, transform=transform)
     loader = DataLoader(Subset(dataset, range(images)), batch_size=config.batch_size, shuffle=True)
     model = models.build(config)
     criterion = nn.CrossEntropyLoss()

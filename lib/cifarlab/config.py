@@ -55,7 +55,7 @@ class RunConfig(BaseModel):
     # data
     dataset: Literal["cifar10", "synthetic"] = "cifar10"
     train_images: int = Field(40_000, ge=1, le=50_000, description="images trained on")
-    val_images: int = Field(10_000, ge=0, le=50_000, description="images held out of the training set")
+    val_images: int = Field(10_000, ge=1, le=50_000, description="images held out of the training set")
     split_seed: int = Field(0, ge=0, description="seed of the training/validation split")
     input_norm: InputNorm = "half"
     augment: Augment = "none"

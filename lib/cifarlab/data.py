@@ -7,7 +7,6 @@ Images stay one resident uint8 tensor in NHWC order. A batch is cut from it and 
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +18,7 @@ from torchvision.datasets.utils import calculate_md5
 
 from cifarlab.config import RunConfig
 from cifarlab.errors import LabError
-from cifarlab.paths import project_root
+from cifarlab.paths import cifar10_root
 from cifarlab.streams import stream
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
@@ -53,11 +52,6 @@ class Images:
 
     def to(self, device: torch.device) -> Images:
         return Images(self.pixels.to(device), self.labels.to(device))
-
-
-def cifar10_root() -> Path:
-    """The folder that holds ``cifar-10-batches-py``: ``$CIFAR10_ROOT``, else ``data/`` in the project."""
-    return Path(os.environ.get("CIFAR10_ROOT") or project_root() / "data")
 
 
 def check_files(root: Path) -> None:

@@ -136,9 +136,17 @@ def seeds_by_level(
 
     ``marks`` are vertical lines (label to value), ``span`` a shaded range (label, from, to).
     """
+    if "diverged" in runs:
+        # A level whose every run diverged keeps its row.
+        levels = [*levels, *(name for name in dict.fromkeys(runs["level"]) if name not in levels)]
     figure, (axis,) = new_figure(width=6.4, height=0.75 + 0.42 * len(levels) + (0.3 if marks else 0))
     for number, level in enumerate(reversed(list(levels))):
-        values = in_percent(column, runs[runs["level"] == level][column].dropna().astype(float))
+        rows = runs[runs["level"] == level]
+        if "diverged" in rows and (lost := int(rows["diverged"].sum())):
+            axis.text(0.01, number, f"× {lost} diverged", transform=axis.get_yaxis_transform(), va="center",
+                      fontsize="small", color=COLOURS[1])
+            rows = rows[~rows["diverged"]]
+        values = in_percent(column, rows[column].dropna().astype(float))
         if not len(values):
             continue
         estimate = stats.mean_interval(values)

@@ -12,8 +12,17 @@ def project_root() -> Path:
 
 
 def results_root() -> Path:
-    """``$CIFARLAB_RESULTS``, else ``results/`` in the project."""
-    return Path(os.environ.get("CIFARLAB_RESULTS") or project_root() / "results")
+    """``$CIFARLAB_RESULTS``, else ``results/``; a relative path counts from the project.
+
+    Kernels run in ``notebooks/`` and papermill wherever it is called: counting from there, one name would mean two
+    folders.
+    """
+    return project_root() / (os.environ.get("CIFARLAB_RESULTS") or "results")
+
+
+def cifar10_root() -> Path:
+    """The folder that holds ``cifar-10-batches-py``: ``$CIFAR10_ROOT``, else ``data/``; relative to the project."""
+    return project_root() / (os.environ.get("CIFAR10_ROOT") or "data")
 
 
 def runs_folder() -> Path:

@@ -58,25 +58,22 @@ def mean_interval(values: Sequence[float] | pd.Series) -> Estimate:
 
 
 def paired_difference(a: pd.Series, b: pd.Series) -> Estimate:
-    """Mean of a - b over the seeds that both have (the index), with its 95 % t interval.
-
-    Raises:
-        ValueError: they share no seed.
-    """
-    shared = a.index.intersection(b.index)
+    """Mean of a - b over the seeds that both have (the index), with its 95 % t interval; n = 0 if they share none."""
+    shared = a.dropna().index.intersection(b.dropna().index)
     if not len(shared):
-        raise ValueError("the two levels share no seed")
+        return Estimate(math.nan, math.nan, math.nan, 0)
     return mean_interval(a.loc[shared] - b.loc[shared])
 
 
 def direction(difference: Estimate, same_within: float | None = None) -> str:
-    """Classify a difference: ``higher``, ``lower``, ``same``, ``unclear`` or ``one seed``.
+    """Classify a difference: ``higher``, ``lower``, ``same``, ``unclear``, ``one seed`` or ``none``.
 
     ``same`` is an equivalence: the whole interval lies within ±``same_within``. ``unclear`` says that the interval
-    includes 0 and allows more than that. A difference can be both real and negligible; then it is named by its sign.
+    includes 0 and reaches further than that. Nothing to compare is ``none``. A difference can be both real and
+    negligible; then it is named by its sign.
     """
     if difference.n < 2:
-        return "one seed"
+        return "one seed" if difference.n else "none"
     if difference.low > 0:
         return "higher"
     if difference.high < 0:
@@ -106,9 +103,11 @@ def verdict(
             )
         case "unclear":
             return (
-                f"No difference was found between {a} and {b} in {what}, and none is excluded: "
+                f"No difference between {a} and {b} in {what} was found, nor are they shown to be the same: "
                 f"{difference.mean:+.{digits}f}{unit} ({interval})."
             )
+        case "none":
+            return f"There is no pair of finished runs of {a} and {b} to compare yet."
     return (
         f"With one seed there is no interval: the {what} of {a} differs from that of {b} by "
         f"{difference.mean:+.{digits}f}{unit} in this one pair of runs."
@@ -125,12 +124,14 @@ def epochs_to_reach(history: pd.DataFrame, column: str, target: float) -> pd.Ser
 
 
 def oscillation(history: pd.DataFrame, column: str = "val_loss") -> pd.Series:
-    """How much a curve goes back and forth, by seed: the sum of its rises from epoch to epoch (same unit).
+    """How much a curve goes back and forth, by seed, in the column's unit.
 
-    A curve that only falls has 0, whatever its slope; each rise adds its height.
+    The mean distance of an epoch's value from the mean of its two neighbours. A straight line scores 0 whether it
+    falls or rises, so steady overfitting does not count as oscillation; a zigzag of height h scores h.
     """
-    def rises(values: pd.Series) -> float:
-        return float(values.diff().clip(lower=0).sum())
+    def roughness(values: pd.Series) -> float:
+        neighbours = (values.shift(1) + values.shift(-1)) / 2
+        return float((values - neighbours).abs().mean())
 
     ordered = history.sort_values("epoch").astype({column: float})
-    return ordered.groupby("seed")[column].apply(rises)
+    return ordered.groupby("seed")[column].apply(roughness)

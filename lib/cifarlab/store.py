@@ -152,4 +152,5 @@ def set_aside() -> list[str]:
 
 def history_frame(results: list[Result]) -> pd.DataFrame:
     """One row per run and epoch, with the run's ``id``."""
-    return pd.DataFrame([{"id": result.id, **row.model_dump()} for result in results for row in result.history])
+    rows = [{"id": result.id, **row.model_dump()} for result in results for row in result.history]
+    return pd.DataFrame(rows, columns=["id", *EpochRow.model_fields])

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, wait
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -46,7 +47,8 @@ class Study(BaseModel):
     def config(self, level: str, seed: int, preset: str | None = None, **overrides: Any) -> RunConfig:
         """The run of one level and seed. ``overrides`` whose value is None are left to the preset.
 
-        Another preset than the study's own is a budget that wins over ``fixed``, never over what a level sets.
+        Another preset than the study's own is a budget that wins over ``fixed``. Nothing wins over what a level sets:
+        that is what the study is about.
 
         Raises:
             StudyError: no such level or preset. ConfigError: a value is refused.
@@ -66,18 +68,32 @@ class Study(BaseModel):
         if preset != self.preset:
             values = values | PRESETS[preset]
         given = {name: value for name, value in overrides.items() if value is not None}
-        return RunConfig.of(**(values | self.levels[level] | given | {"seed": seed}))
+        return RunConfig.of(**(values | given | self.levels[level] | {"seed": seed}))
 
     def runs(
         self, levels: Sequence[str] | None = None, seeds: Sequence[int] | None = None,
         preset: str | None = None, **overrides: Any,
     ) -> list[tuple[str, RunConfig]]:
-        """Every (level, configuration), seed by seed, so that an unfinished study already has every level."""
-        return [
-            (level, self.config(level, seed, preset, **overrides))
-            for seed in (self.seeds if seeds is None else seeds)
-            for level in (self.levels if levels is None else levels)
-        ]
+        """Every (level, configuration), seed by seed, so that an unfinished study already has every level.
+
+        Raises:
+            StudyError: two levels would be the same run.
+        """
+        runs: dict[str, tuple[str, RunConfig]] = {}
+        for seed in self.seeds if seeds is None else seeds:
+            for level in self.levels if levels is None else levels:
+                config = self.config(level, seed, preset, **overrides)
+                if config.id in runs:
+                    raise StudyError(
+                        f"levels: {level!r} and {runs[config.id][0]!r} of study {self.name!r} are the same run"
+                        + (f" with {_said(preset=preset, **overrides)}" if preset or overrides else "")
+                    )
+                runs[config.id] = level, config
+        return list(runs.values())
+
+
+def _said(**given: Any) -> str:
+    return ", ".join(f"{name} = {value!r}" for name, value in given.items() if value is not None)
 
 
 class _UniqueKeys(yaml.SafeLoader):
@@ -119,11 +135,7 @@ def load(name: str, folder: Path | None = None) -> Study:
             raise StudyError(f"reference: {study.reference!r} is not one of its levels")
         if len(set(study.seeds)) < len(study.seeds):
             raise StudyError("seeds: one appears twice")
-        ids: dict[str, str] = {}
-        for level, config in study.runs(seeds=study.seeds[:1]):
-            if config.id in ids:
-                raise StudyError(f"levels: {level!r} and {ids[config.id]!r} are the same run")
-            ids[config.id] = level
+        study.runs(seeds=study.seeds[:1])
     except ValidationError as error:
         raise StudyError("\n".join(f"{path.name}: {_sentence(problem)}" for problem in error.errors())) from None
     except (yaml.YAMLError, ConfigError, StudyError, TypeError) as error:
@@ -173,19 +185,20 @@ def execute(config: RunConfig, device: str = "auto", threads: int | None = None)
 
 
 def missing(configs: Iterable[RunConfig]) -> list[RunConfig]:
-    """Those whose result is not in the store, each once, in order."""
+    """Those whose result is not in the store, each once, in order; a damaged result counts as missing."""
     unique = {config.id: config for config in configs}
-    return [config for config in unique.values() if not store.path_of(config.id).is_file()]
+    return [config for config in unique.values() if store.read(config.id) is None]
 
 
 def execute_all(
     configs: Sequence[RunConfig], executor: Executor | None = None, device: str = "auto", threads: int | None = None,
-    stop_after_seconds: float | None = None,
+    stop_after_seconds: float | None = None, at_once: int | None = None,
 ) -> list[str]:
     """Execute the runs that are missing, with a progress bar on stderr. Returns the failures, one line each.
 
     Without ``executor``, one after the other; with one (a process pool, Dask's ``client.get_executor()``), as it
-    schedules them. With ``stop_after_seconds``, no further run is started once they are over.
+    schedules them, ``at_once`` handed to it at a time (None: all). With ``stop_after_seconds``, no further run is
+    started once they are over.
     """
     from tqdm import tqdm
 
@@ -205,14 +218,16 @@ def execute_all(
                     failures.append(str(error))
                 bar.update()
             return failures
-        pending = {executor.submit(execute, config, device, threads) for config in todo}
+        waiting = iter(todo)
+        pending = {executor.submit(execute, config, device, threads) for config in islice(waiting, at_once)}
         while pending:
             left = None if stop_after_seconds is None else stop_after_seconds - (time.monotonic() - started)
             if left is not None and left <= 0:
                 # What has started is finished; what only waits is taken back.
-                pending = {future for future in pending if not future.cancel()}
+                pending, waiting = {future for future in pending if not future.cancel()}, iter(())
                 left = None
             done, pending = wait(pending, timeout=left, return_when=FIRST_COMPLETED)
+            pending |= {executor.submit(execute, config, device, threads) for config in islice(waiting, len(done))}
             for future in done:
                 if error := future.exception():
                     failures.append(str(error))
@@ -227,8 +242,8 @@ def execute_all(
 class StudyResults:
     """The runs of a study that exist, as tables, and what is missing.
 
-    ``runs``: one row per run (level, seed, id, final figures). ``history``: one row per run and epoch (level, seed
-    and the epoch's figures). ``configs``: the configuration of each id.
+    ``runs``: one row per run (level, seed, id, final figures, diverged). ``history``: one row per epoch of each run
+    that did not diverge (level, seed and the epoch's figures). ``configs``: the configuration of each id.
     """
 
     study: Study
@@ -241,9 +256,18 @@ class StudyResults:
 
     @property
     def levels(self) -> list[str]:
-        """The levels that have at least one run, in the study's order."""
-        present = set(self.runs["level"])
+        """The levels that have at least one run that did not diverge, in the study's order."""
+        present = set(self.runs[~self.runs["diverged"]]["level"])
         return [level for level in self.study.levels if level in present]
+
+    @property
+    def fewest_seeds(self) -> int:
+        """The number of seeds of the level that has fewest."""
+        return min((len(self.values("val_accuracy", level)) for level in self.levels), default=0)
+
+    def config_of(self, level: str) -> RunConfig:
+        """The configuration of one of the level's runs: they differ by their seed only."""
+        return self.configs[self.runs[self.runs["level"] == level]["id"].iloc[0]]
 
     def values(self, column: str, level: str) -> pd.Series:
         """One final figure of a level's runs that did not diverge, indexed by seed."""
@@ -292,7 +316,8 @@ def ensure(
             f"Train them with `make results STUDY={study.name}`."
         )
     runs = pd.DataFrame(rows)
-    history = store.history_frame(list(results.values())).merge(runs[["id", "level", "seed"]], on="id")
+    finished = [result for result in results.values() if not result.final.diverged]
+    history = store.history_frame(finished).merge(runs[["id", "level", "seed"]], on="id")
     return StudyResults(
         study, runs, history, dict((config.id, config) for _, config in wanted if config.id in results),
         {run_id: result.provenance for run_id, result in results.items()}, tuple(missing_ids), changed,
@@ -319,16 +344,9 @@ def as_list(name: str, value: Any, kind: type) -> list | None:
 
 def _changed(study: Study, **given: Any) -> dict[str, Any]:
     """The parameters whose given value is not what the study says."""
-    own = {
-        "preset": study.preset, "seeds": list(study.seeds), "levels": list(study.levels),
-        **PRESETS[study.preset], **study.fixed,
-    }
-    changed = {}
-    for name, value in given.items():
-        value = list(value) if isinstance(value, tuple) else value
-        if value is not None and value != own.get(name):
-            changed[name] = value
-    return changed
+    config = study.config(study.reference, study.seeds[0]).model_dump()
+    own = config | {"preset": study.preset, "seeds": list(study.seeds), "levels": list(study.levels)}
+    return {name: value for name, value in given.items() if value is not None and value != own.get(name)}
 
 
 def progress() -> dict[str, dict[str, int]]:
