@@ -118,8 +118,8 @@ def compute(config: RunConfig) -> Predictions:
     path = next((place for place in places if place.is_file()), None)
     if path is None:
         raise NoPredictionsError(
-            f"{config.id}: its predictions are not in {predictions_path(config.id).parent}, and its weights, which only "
-            f"the machine that trained it keeps, are neither in {places[0].parent} nor in {places[1].parent}. "
+            f"{config.id}: its predictions are not in {predictions_path(config.id).parent}, and its weights, which "
+            f"only the machine that trained it keeps, are neither in {places[0].parent} nor in {places[1].parent}. "
             f"To make them, move {store.path_of(config.id).name} away and run it again."
         )
     model = models.build(config).to(memory_format=torch.channels_last)
