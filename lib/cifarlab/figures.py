@@ -26,6 +26,8 @@ STYLE = {
     # A fixed salt: the same figure has the same bytes, so a rebuilt site differs only where its content does.
     "svg.hashsalt": "cifarlab",
 }
+BAND_FROM = 3   # seeds
+
 LABELS = {
     "train_loss": "training loss (nats)", "val_loss": "validation loss (nats)",
     "train_accuracy": "training accuracy (%)", "val_accuracy": "validation accuracy (%)",
@@ -93,6 +95,8 @@ def learning_curves(
 ) -> BookFigure:
     """One panel per column, two a row: each level's mean over seeds, its 95 % interval as a band, the original dotted.
 
+    With fewer than three seeds an interval is wider than the picture; then each run is a thin line instead.
+
     ``history`` has one row per run and epoch, with ``level`` and ``seed``; ``original`` maps a level to the epochs
     of the original's run.
     """
@@ -109,8 +113,13 @@ def learning_curves(
             epochs = sorted(rows.dropna(subset=[column])["epoch"].unique())
             colour, line = COLOURS[number % len(COLOURS)], LINES[number % len(LINES)]
             axis.plot(epochs, [e.mean for e in estimates], color=colour, linestyle=line, label=level)
-            axis.fill_between(epochs, [e.low for e in estimates], [e.high for e in estimates], color=colour, alpha=0.2,
-                              linewidth=0)
+            if max(estimate.n for estimate in estimates) >= BAND_FROM:
+                axis.fill_between(epochs, [e.low for e in estimates], [e.high for e in estimates], color=colour,
+                                  alpha=0.2, linewidth=0)
+            else:
+                for _, run in rows.groupby("seed"):
+                    axis.plot(run["epoch"], in_percent(column, run[column].astype(float)), color=colour, linewidth=0.7,
+                              alpha=0.5)
             if original and level in original and column in original[level]:
                 rows = original[level]
                 axis.plot(rows["epoch"], in_percent(column, rows[column]), color=colour, linestyle="", marker=".",
