@@ -155,7 +155,7 @@ def test_a_damaged_result_counts_as_missing(results, tmp_path):
 
 
 def test_a_diverged_run_is_counted_apart_and_drawn_as_such(results, tmp_path):
-    from cifarlab import figures, runner
+    from cifarlab import chapter, figures, runner
 
     bad = "bad: {optimizer: sgd, learning_rate: 10, weight_decay: 1, norm: none, epochs: 8}"
     study = studies.load("mine", written(tmp_path, GOOD.replace("dropped: {dropout: 0.5}", bad)))
@@ -167,7 +167,7 @@ def test_a_diverged_run_is_counted_apart_and_drawn_as_such(results, tmp_path):
     assert found.runs.set_index("level").loc["bad", "diverged"]
     figure = figures.seeds_by_level(found.runs, found.levels, "val_accuracy")
     assert any("diverged" in text.get_text() for text in figure.axes[0].texts)
-    assert "Diverged" in __import__("cifarlab.chapter", fromlist=["x"]).provenance_text(found)
+    assert "Diverged" in chapter.provenance_text(found)
 
 
 def test_an_executor_carries_the_runs_and_the_budget_takes_back_what_waits(results, tmp_path, monkeypatch):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import datetime
+import functools
 import hashlib
 import platform
 import re
@@ -33,6 +34,7 @@ def made_by_todays_code(facts: dict[str, Any]) -> bool:
     return {facts["code_digest"], *(s["code_digest"] for s in facts.get("sittings", []))} <= accepted
 
 
+@functools.cache
 def code_digest() -> str:
     """Twelve hex digits of the numeric modules' code: a comment or docstring does not change it."""
     digest = hashlib.sha256()

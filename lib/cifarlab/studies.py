@@ -303,13 +303,12 @@ def ensure(
             raise RunFailedError("\n".join(failures))
     rows, results, missing_ids = [], {}, []
     for level, config in wanted:
-        result = results.get(config.id) or store.read(config.id)
+        result = store.read(config.id)
         if result is None:
             missing_ids.append(config.id)
             continue
         results[config.id] = result
-        row = {"level": level, "seed": config.seed, "id": config.id, **result.final.model_dump()}
-        rows.append(row | {"training_seconds": result.provenance["training_seconds"]})
+        rows.append({"level": level, "seed": config.seed, "id": config.id, **result.final.model_dump()})
     if not rows:
         raise RunFailedError(
             f"study {study.name!r}: none of its {len(wanted)} runs is in {runs_folder()}. "
@@ -319,7 +318,7 @@ def ensure(
     finished = [result for result in results.values() if not result.final.diverged]
     history = store.history_frame(finished).merge(runs[["id", "level", "seed"]], on="id")
     return StudyResults(
-        study, runs, history, dict((config.id, config) for _, config in wanted if config.id in results),
+        study, runs, history, {config.id: config for _, config in wanted if config.id in results},
         {run_id: result.provenance for run_id, result in results.items()}, tuple(missing_ids), changed,
     )
 
