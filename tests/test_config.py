@@ -44,7 +44,8 @@ def test_the_id_changes_with_every_field_that_can_change_the_numbers():
     changes = {
         "dataset": "synthetic", "train_images": 100, "val_images": 100, "split_seed": 1, "input_norm": "channel",
         "augment": "flip", "model": "plaincnn", "width": 32, "depth": 11, "kernel_size": 5, "norm": "group",
-        "dropout": 0.2, "dropout_at": "blocks", "shortcut": False, "optimizer": "sgd", "learning_rate": 0.2,
+        "dropout": 0.2, "dropout_at": "blocks", "shortcut": False, "block_convolutions": 1, "block_kernel_size": 5,
+        "optimizer": "sgd", "learning_rate": 0.2,
         "momentum": 0.8, "weight_decay": 0.1, "batch_size": 64, "epochs": 10, "schedule": "linear",
         "warmup_epochs": 3.0, "warmup_offset": 0.0, "label_smoothing": 0.1, "precision": "bfloat16", "seed": 1,
     }
@@ -56,6 +57,8 @@ def test_the_id_changes_with_every_field_that_can_change_the_numbers():
 def test_fields_without_effect_do_not_split_a_run_in_two():
     assert RunConfig.of(warmup_epochs=5.0).id == RunConfig().id
     assert RunConfig.of(dropout_at="blocks").id == RunConfig().id
+    assert RunConfig.of(block_kernel_size=3).id == RunConfig().id
+    assert RunConfig.of(depth=5, shortcut=False, block_convolutions=1).id == RunConfig.of(depth=5).id
     assert RunConfig.of(model="plaincnn", depth=17).id == RunConfig.of(model="plaincnn").id
 
 
@@ -63,7 +66,7 @@ def test_ids_of_committed_runs_stay_what_they_are():
     # A changed default would give a committed result another meaning under the same id.
     assert RunConfig().id == "resnet9-w64-e20-constant-s0-44136fa3"
     assert RunConfig.of(**PRESETS["laptop"], schedule="warmup_cosine", seed=2).id.startswith(
-        "resnet9-w16-e10-warmup-cosine-s2-"
+        "resnet9-w16-e5-warmup-cosine-s2-"
     )
 
 

@@ -99,3 +99,61 @@ def test_oscillation_is_the_distance_from_the_neighbours_and_ignores_a_trend():
     assert stats.oscillation(zigzag)[0] == pytest.approx(0.2)
     overfitting = pd.DataFrame({"seed": 0, "epoch": range(6), "val_loss": [0.5, 0.6, 0.7, 0.8, 0.9, 1.0]})
     assert stats.oscillation(overfitting)[0] == pytest.approx(0.0)
+
+
+def study(**levels: pd.Series) -> dict[str, stats.Comparison]:
+    reference = series(80.0, 80.4, 79.8, 80.1, 80.2)
+    return {c.level: c for c in stats.compare({"reference": reference} | levels, "reference")}
+
+
+def test_a_study_is_corrected_by_holm_and_matches_the_textbook():
+    found = study(far=series(85.1, 85.2, 84.9, 85.3, 85.0), near=series(80.6, 80.5, 80.3, 80.2, 80.9),
+                  other=series(80.1, 80.5, 79.6, 80.3, 80.1))
+    raw = sorted((c.p, c.p_holm) for c in found.values())
+    # Holm 1979: the smallest of three is multiplied by 3, the next by 2, the last by 1; never decreasing.
+    expected = [3 * raw[0][0], max(3 * raw[0][0], 2 * raw[1][0]), max(2 * raw[1][0], raw[2][0])]
+    assert [corrected for _, corrected in raw] == pytest.approx(expected)
+    assert found["far"].word == "higher"
+    assert found["far"].effect_size > 5
+    assert "is higher than that of reference by 5." in stats.comparison_verdict("accuracy", found["far"])
+
+
+def test_what_the_correction_takes_away_is_not_called_a_difference():
+    # This level alone: p = 0.02, its interval excludes 0. Beside five other comparisons it proves nothing.
+    near = series(80.9, 80.7, 80.2, 80.9, 80.4)
+    alone = study(near=near)["near"]
+    assert alone.word == "higher"
+    rng = np.random.default_rng(0)
+    crowd = {f"x{i}": series(*(80 + rng.normal(0, 2, 5))) for i in range(5)}
+    among = study(near=near, **crowd)["near"]
+    assert among.difference == alone.difference
+    assert among.p == alone.p < 0.05 < among.p_holm
+    assert among.word == "suggestive"
+    sentence = stats.comparison_verdict("accuracy", among)
+    assert "not enough to call it a difference" in sentence
+    assert "higher" not in sentence
+
+
+def test_the_same_is_shown_and_not_merely_undetected():
+    found = study(same=series(80.1, 80.3, 79.9, 80.0, 80.3), noisy=series(84.0, 77.0, 82.0, 76.5, 81.5))
+    assert found["same"].word == "same"
+    assert found["same"].p_same < 0.025
+    assert found["noisy"].word == "unclear"
+    assert found["noisy"].p_same > 0.05
+
+
+def test_one_seed_a_diverged_seed_and_ties():
+    found = study(single=series(85.0), lost=pd.Series([82.0, math.nan, 82.1], index=[0, 1, 2]),
+                  tie=series(80.0, 80.4, 79.8, 80.1, 80.2), shift=series(81.0, 81.4, 80.8, 81.1, 81.2))
+    assert found["single"].word == "one seed"
+    assert math.isnan(found["single"].p_holm)
+    assert found["lost"].difference.n == 2
+    assert found["tie"].word == "same"
+    assert (found["tie"].p, found["tie"].p_same) == (1, 0)
+    assert found["shift"].word == "higher"
+    with pytest.raises(KeyError):
+        stats.compare({"a": series(1, 2)}, "b")
+
+
+def test_p_values_are_written_as_readers_expect():
+    assert [stats.p_text(p) for p in (math.nan, 0.0004, 0.0312, 1.0)] == ["–", "< 0.001", "0.031", "1.000"]

@@ -23,13 +23,16 @@ def one_run(results) -> store.Result:
 
 def test_a_run_writes_the_designs_schema(one_run):
     written = json.loads(store.path_of(one_run.id).read_text())
-    assert set(written) == {"schema_version", "id", "config", "history", "final", "provenance"}
+    assert set(written) == {"schema_version", "id", "config", "history", "final", "gradients", "provenance"}
     assert set(written["history"][0]) >= {"train_loss", "train_accuracy", "val_loss", "val_accuracy", "learning_rate",
                                           "seconds"}
     assert set(written["provenance"]) >= {
         "date", "device", "cpu", "threads", "precision", "versions", "dataset_md5", "git_commit", "git_clean",
         "code_digest", "wall_seconds", "images_per_second", "peak_memory_bytes",
     }
+    assert written["final"]["fit_loss"] > 0
+    assert [row["step"] for row in written["gradients"]] == [0, 1, 3]
+    assert {"prep.conv", "stage3.1.conv2.conv", "classifier"} <= set(written["gradients"][0]["norms"])
     assert written["config"] == SMOKE.with_(epochs=1).model_dump()
     assert store.read(one_run.id) == one_run
 

@@ -15,6 +15,7 @@ from cifarlab.config import PRESETS, ConfigError
 GOOD = """
 title: T
 question: Q?
+factor: dropout
 preset: smoke
 seeds: [0, 1]
 reference: plain
@@ -31,20 +32,32 @@ def written(tmp_path, text: str):
 
 @pytest.mark.parametrize(("old", "new", "expected"), [
     ("title: T", "titel: T", r"unknown field 'titel' \(did you mean 'title'\?\)"),
+    ("factor: dropout", "", "the field 'factor' is missing"),
     ("preset: smoke", "preset: small", "preset"),
     ("seeds: [0, 1]", "seeds: [0, 0]", "seeds: one appears twice"),
     ("seeds: [0, 1]", "seeds: []", "seeds"),
     ("reference: plain", "reference: plane", "reference: 'plane' is not one of its levels"),
     ("dropped: {dropout: 0.5}", "dropped: {droput: 0.5}", r"unknown parameter 'droput' \(did you mean 'dropout'\?\)"),
     ("dropped: {dropout: 0.5}", "dropped: {dropout: 2}", "dropout: 2.0 is refused"),
-    ("dropped: {dropout: 0.5}", "plain: {dropout: 0.5}", r"'plain' appears twice \(line 9\)"),
+    ("dropped: {dropout: 0.5}", "plain: {dropout: 0.5}", r"'plain' appears twice \(line 10\)"),
     ("dropped: {dropout: 0.5}", "dropped: {}", "'dropped' and 'plain' of study 'mine' are the same run"),
     ("levels:", "levels: [", "mine.yml"),
+    ("levels:", "crossed: {all: {dropout: 0.1}}\nlevels:", "'dropped' and crossed: 'all' both set dropout"),
+    ("levels:", "crossed: {narrow: {width: 2}}\nlevels:", "reference: 'plain' is not one of its levels"),
 ])
 def test_a_wrong_study_is_refused_by_name(tmp_path, old, new, expected):
     folder = written(tmp_path, GOOD.replace(old, new))
     with pytest.raises(studies.StudyError, match=expected):
         studies.load("mine", folder)
+
+
+def test_a_second_factor_is_crossed_with_every_level(tmp_path):
+    text = GOOD.replace("reference: plain", "reference: plain / wide")
+    text += "crossed:\n  narrow: {width: 2}\n  wide: {width: 6}\n"
+    study = studies.load("mine", written(tmp_path, text))
+    assert list(study.levels) == ["plain / narrow", "plain / wide", "dropped / narrow", "dropped / wide"]
+    config = study.config("dropped / narrow", 1)
+    assert (config.width, config.dropout, config.seed) == (2, 0.5, 1)
 
 
 def test_an_unknown_study_or_level_is_refused_with_the_near_one(tmp_path):

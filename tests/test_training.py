@@ -27,7 +27,7 @@ trained = training.train(config, *images, checkpoint=Path(sys.argv[2]) if len(sy
                          on_step=lambda: print("step", flush=True))
 numbers = [[row[k] for k in ("train_loss", "val_loss", "val_accuracy")] for row in trained.history]
 weights = sum(float(p.double().sum()) for p in trained.model.parameters())
-print("result", json.dumps([numbers, weights]))
+print("result", json.dumps([numbers, weights, trained.gradients]))
 print("sittings", len(trained.sittings))
 """
 

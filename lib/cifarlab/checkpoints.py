@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-FORMAT = 2
+FORMAT = 3
 
 
 def save(path: Path, state: dict[str, Any]) -> None:

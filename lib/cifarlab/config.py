@@ -30,8 +30,8 @@ PRESETS: dict[str, dict[str, Any]] = {
         "dataset": "synthetic", "train_images": 256, "val_images": 128, "width": 4,
         "epochs": 2, "batch_size": 64, "precision": "float32",
     },
-    # A few minutes a run on two processor cores.
-    "laptop": {"width": 16, "epochs": 10, "precision": "bfloat16"},
+    # Two minutes a run on two processor cores.
+    "laptop": {"width": 16, "epochs": 5, "precision": "bfloat16"},
     # The original's budget: full width, twenty epochs.
     "report": {"width": 64, "epochs": 20, "precision": "bfloat16"},
 }
@@ -68,6 +68,8 @@ class RunConfig(BaseModel):
     dropout: float = Field(0.0, ge=0, lt=1)
     dropout_at: DropoutAt = "classifier"
     shortcut: bool = True
+    block_convolutions: int = Field(2, ge=1, le=2, description="convolutions in a residual block")
+    block_kernel_size: int = Field(0, ge=0, le=15, description="side of the blocks' kernels; 0: as kernel_size; odd")
     # training
     optimizer: Optimizer = "adam"
     learning_rate: float = Field(0.01, gt=0, le=10)
@@ -96,8 +98,9 @@ class RunConfig(BaseModel):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if self.kernel_size % 2 == 0:
-            raise ValueError(f"kernel_size: {self.kernel_size} is even; allowed: 1, 3, 5, 7, …")
+        for name in ("kernel_size", "block_kernel_size"):
+            if (size := getattr(self, name)) and size % 2 == 0:
+                raise ValueError(f"{name}: {size} is even; allowed: 1, 3, 5, 7, …")
         if self.model == "resnet9" and (self.depth < 5 or self.depth % 2 == 0):
             raise ValueError(f"depth: {self.depth} is not a depth of resnet9; allowed: 5, 7, 9, 11, …")
         if self.train_images + self.val_images > 50_000:
@@ -112,8 +115,13 @@ class RunConfig(BaseModel):
             neutral["warmup_offset"] = 0.01
         if self.dropout == 0:
             neutral["dropout_at"] = "classifier"
+        if self.block_kernel_size == self.kernel_size:
+            neutral["block_kernel_size"] = 0
+        if self.model == "plaincnn" or self.depth == 5:
+            # Neither has a residual block.
+            neutral |= {"shortcut": True, "block_convolutions": 2, "block_kernel_size": 0}
         if self.model == "plaincnn":
-            neutral |= {"depth": 4, "shortcut": True}
+            neutral["depth"] = 4
         for name, value in neutral.items():
             object.__setattr__(self, name, value)
         return self

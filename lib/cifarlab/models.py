@@ -51,17 +51,17 @@ class ConvBlock(nn.Sequential):
 
 
 class ResidualBlock(nn.Module):
-    """Two convolution blocks and the identity shortcut around them: y = x + F(x) (He et al. 2016, eq. 1).
+    """Convolution blocks, two or one, and the identity shortcut around them: y = x + F(x) (He et al. 2016, eq. 1).
 
     As in other ResNet-9s (Page 2018), the second ReLU comes before the addition; the original does not say. Without
     ``shortcut`` it is y = F(x): the same layers and the same parameters, the plain network that the degradation study
     compares with.
     """
 
-    def __init__(self, channels: int, kernel_size: int, norm: str, shortcut: bool) -> None:
+    def __init__(self, channels: int, kernel_size: int, norm: str, shortcut: bool, convolutions: int = 2) -> None:
         super().__init__()
         self.conv1 = ConvBlock(channels, channels, kernel_size, norm)
-        self.conv2 = ConvBlock(channels, channels, kernel_size, norm)
+        self.conv2 = ConvBlock(channels, channels, kernel_size, norm) if convolutions == 2 else nn.Identity()
         self.shortcut = shortcut
 
     def forward(self, x: Tensor) -> Tensor:
@@ -72,7 +72,8 @@ class ResidualBlock(nn.Module):
 def blocks_per_stage(depth: int) -> tuple[int, int, int]:
     """Return how many residual blocks the three stages get, for ``depth`` weighted layers.
 
-    Four convolutions and the classifier are always there; each block adds two. Blocks are dealt out to stages 1, 3,
+    Four convolutions and the classifier are always there; each block adds two (and counts as two where it is given a
+    single convolution). Blocks are dealt out to stages 1, 3,
     2, 1, 3, 2, …, so that depth 9 is the original's ResNet-9: one block in stage 1, one in stage 3.
     """
     blocks = (depth - 5) // 2
@@ -95,6 +96,8 @@ class ResNet9(nn.Module):
         dropout: float = 0.0,
         dropout_at: str = "classifier",
         shortcut: bool = True,
+        block_convolutions: int = 2,
+        block_kernel_size: int = 0,
     ) -> None:
         super().__init__()
         in_blocks = dropout > 0 and dropout_at == "blocks"
@@ -104,7 +107,9 @@ class ResNet9(nn.Module):
             stage = nn.Sequential(ConvBlock(channels, 2 * channels, kernel_size, norm, pool=True))
             channels *= 2
             for _ in range(blocks):
-                stage.append(ResidualBlock(channels, kernel_size, norm, shortcut))
+                stage.append(
+                    ResidualBlock(channels, block_kernel_size or kernel_size, norm, shortcut, block_convolutions)
+                )
             if in_blocks:
                 # Whole feature maps are dropped: neighbouring pixels tell each other's value (Tompson et al. 2015).
                 stage.append(nn.Dropout2d(dropout))
@@ -156,4 +161,7 @@ def build(config: RunConfig) -> nn.Module:
         torch.manual_seed(stream_seed(config.seed, "initialisation"))
         if config.model == "plaincnn":
             return PlainCNN(**shared)
-        return ResNet9(**shared, depth=config.depth, shortcut=config.shortcut)
+        return ResNet9(
+            **shared, depth=config.depth, shortcut=config.shortcut, block_convolutions=config.block_convolutions,
+            block_kernel_size=config.block_kernel_size,
+        )

@@ -25,6 +25,7 @@ NUMERIC_MODULES = ("data", "models", "schedules", "streams", "training")
 SAME_NUMBERS = {
     "4ba24fc3714a": "the digest was computed another way; since then only GPU settings and records of sittings changed",
     "e4a8656ef35b": "since then only the function that finds the dataset's folder moved to another module",
+    "53f69c5cf282": "since then gradient norms are noted, blocks may have one convolution, prediction may mirror",
 }
 
 

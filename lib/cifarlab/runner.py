@@ -18,6 +18,9 @@ from cifarlab.config import RunConfig
 from cifarlab.errors import LabError
 from cifarlab.paths import scratch_folder
 
+# Enough training images to see how well the network fits them, for a twelfth of an epoch's arithmetic.
+FIT_IMAGES = 10_000
+
 
 class DeviceError(LabError):
     """The device that was asked for is not there."""
@@ -110,9 +113,11 @@ def run(
             config, train_images.to(device), val_images.to(device), checkpoint, report, on_step,
             {name: facts[name] for name in ("code_digest", "device", "threads")},
         )
+        fit = data.Images(train_images.pixels[:FIT_IMAGES], train_images.labels[:FIT_IMAGES]).to(device)
+        fit_score = training.score(training.predict(trained.model, fit, config), fit.labels)
         wall_seconds = time.perf_counter() - started
         store.write_bytes(weights_path(config.id), half_precision_bytes(trained.model))
-        result = make_result(config, trained, wall_seconds, facts | provenance.peak_memory(device))
+        result = make_result(config, trained, fit_score, wall_seconds, facts | provenance.peak_memory(device))
         store.write(result)
         checkpoint.unlink(missing_ok=True)
         progress.unlink(missing_ok=True)
@@ -120,9 +125,14 @@ def run(
 
 
 def make_result(
-    config: RunConfig, trained: training.Trained, wall_seconds: float, facts: dict[str, Any]
+    config: RunConfig, trained: training.Trained, fit_score: tuple[float, float], wall_seconds: float,
+    facts: dict[str, Any],
 ) -> store.Result:
-    """Put a finished run into the form of its file. ``wall_seconds`` covers the last sitting of a resumed run."""
+    """Put a finished run into the form of its file.
+
+    ``fit_score`` is the (loss, accuracy) on training images in evaluation mode. ``wall_seconds`` covers the last
+    sitting of a resumed run.
+    """
     history = [{name: _finite(value) for name, value in row.items()} for row in trained.history]
     seconds = sum(row["seconds"] for row in trained.history)
     last = history[-1]
@@ -132,7 +142,13 @@ def make_result(
         id=config.id,
         config=config.model_dump(),
         history=history,
-        final={**final, "diverged": trained.diverged},
+        final={
+            **final, "diverged": trained.diverged, "fit_loss": _finite(fit_score[0]), "fit_accuracy": fit_score[1],
+        },
+        gradients=[
+            {"step": row["step"], "norms": {name: _finite(norm) for name, norm in row["norms"].items()}}
+            for row in trained.gradients
+        ],
         provenance={
             **facts,
             "precision": config.precision,

@@ -7,7 +7,7 @@ Every interval is a 95 % Student-t interval: few seeds, and their means close to
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -135,3 +135,90 @@ def oscillation(history: pd.DataFrame, column: str = "val_loss") -> pd.Series:
 
     ordered = history.sort_values("epoch").astype({column: float})
     return ordered.groupby("seed")[column].apply(roughness)
+
+
+# --- a study's comparisons ------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One level against the reference, over the seeds they share.
+
+    ``p``: two-sided paired t test. ``p_holm``: the same, corrected for all comparisons of the study (Holm 1979).
+    ``p_same``: paired equivalence test, two one-sided t tests (Schuirmann 1987), against ±``same_within``.
+    ``effect_size``: mean difference over the differences' standard deviation (Cohen's d_z). NaN without an interval.
+    """
+
+    level: str
+    reference: str
+    difference: Estimate
+    p: float
+    p_holm: float
+    p_same: float
+    same_within: float
+    effect_size: float
+
+    @property
+    def word(self) -> str:
+        """As :func:`direction`, but a difference that does not survive the correction is ``suggestive``."""
+        word = direction(self.difference, self.same_within)
+        return "suggestive" if word in ("higher", "lower") and not self.p_holm < 1 - CONFIDENCE else word
+
+
+def compare(values: Mapping[str, pd.Series], reference: str, same_within: float = 0.5) -> list[Comparison]:
+    """Compare every level's ``values`` (indexed by seed) with the reference's, pairing by seed.
+
+    Holm's correction covers every pair that has an interval; a level with fewer than two shared seeds is not counted.
+
+    Raises:
+        KeyError: the reference is not among the levels.
+    """
+    from statsmodels.stats.multitest import multipletests
+    from statsmodels.stats.weightstats import ttost_paired
+
+    rows = []
+    for level, series in values.items():
+        if level == reference:
+            continue
+        difference = paired_difference(series, values[reference])
+        p = p_same = effect = math.nan
+        if difference.n >= 2:
+            seeds = series.dropna().index.intersection(values[reference].dropna().index)
+            a, b = series.loc[seeds].to_numpy(float), values[reference].loc[seeds].to_numpy(float)
+            spread = float(np.std(a - b, ddof=1))
+            if spread > 1e-12:
+                p = float(scipy_stats.ttest_rel(a, b).pvalue)
+                p_same = float(ttost_paired(a, b, -same_within, same_within)[0])
+                effect = difference.mean / spread
+            else:
+                # The same difference with every seed: the tests divide by its spread, 0.
+                p = 1.0 if abs(difference.mean) < 1e-12 else 0.0
+                p_same = 0.0 if abs(difference.mean) < same_within else 1.0
+                effect = 0.0 if p else math.copysign(math.inf, difference.mean)
+        rows.append((level, difference, p, p_same, effect))
+    tested = [p for _, _, p, _, _ in rows if not math.isnan(p)]
+    corrected = iter(multipletests(tested, method="holm")[1]) if tested else iter(())
+    return [
+        Comparison(level, reference, difference, p, math.nan if math.isnan(p) else float(next(corrected)), p_same,
+                   same_within, effect)
+        for level, difference, p, p_same, effect in rows
+    ]
+
+
+def comparison_verdict(what: str, comparison: Comparison, unit: str = "points", digits: int = 2) -> str:
+    """One sentence about a comparison: :func:`verdict`, held to what the correction leaves of it."""
+    c = comparison
+    sentence = verdict(what, c.level, c.reference, c.difference, unit, c.same_within, digits)
+    if c.word == "suggestive":
+        d = c.difference
+        return (
+            f"The {what} of {c.level} differs from that of {c.reference} by {d.mean:+.{digits}f} {unit} "
+            f"(95 % interval {d.low:+.{digits}f} to {d.high:+.{digits}f} {unit}, n = {d.n}), but among this study's "
+            f"comparisons that is not enough to call it a difference (Holm-corrected p = {p_text(c.p_holm)})."
+        )
+    return sentence
+
+
+def p_text(p: float) -> str:
+    """A p value as a reader expects it: three decimals, ``< 0.001`` below."""
+    return "–" if math.isnan(p) else "< 0.001" if p < 0.001 else f"{p:.3f}"

@@ -41,7 +41,11 @@ class EpochRow(BaseModel):
 
 
 class Final(BaseModel):
-    """The last epoch's figures and whether the run diverged."""
+    """The last epoch's figures and whether the run diverged.
+
+    ``fit_loss`` and ``fit_accuracy`` are the finished network's on training images as it would be tested: in evaluation
+    mode, without augmentation or dropout. ``train_loss`` is met on the way, with both. Older results lack them.
+    """
 
     model_config = ConfigDict(extra="forbid")
     train_loss: float | None
@@ -49,6 +53,16 @@ class Final(BaseModel):
     val_loss: float | None
     val_accuracy: float
     diverged: bool
+    fit_loss: float | None = None
+    fit_accuracy: float | None = None
+
+
+class GradientRow(BaseModel):
+    """The L2 norm of each layer's gradient at one optimizer step, counted from 0; None where it was not finite."""
+
+    model_config = ConfigDict(extra="forbid")
+    step: int
+    norms: dict[str, float | None]
 
 
 class Result(BaseModel):
@@ -60,6 +74,7 @@ class Result(BaseModel):
     config: dict[str, Any]
     history: list[EpochRow]
     final: Final
+    gradients: list[GradientRow] = []
     provenance: dict[str, Any]
 
     @model_validator(mode="after")

@@ -11,11 +11,11 @@ from concurrent.futures import FIRST_COMPLETED, Executor, wait
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import pandas as pd
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from cifarlab import provenance, store
 from cifarlab.config import PRESETS, ConfigError, RunConfig, did_you_mean
@@ -31,18 +31,43 @@ class RunFailedError(LabError):
     """One or more runs of a study could not be executed; the others are in the store."""
 
 
+CROSS = " / "
+
+
 class Study(BaseModel):
-    """One YAML file of ``studies/``."""
+    """One YAML file of ``studies/``.
+
+    ``crossed`` is a second factor: every level is run with each of its settings, and the study's levels are then named
+    ``level / setting``.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     name: str
     title: str
     question: str
+    factor: str
     preset: Literal["smoke", "laptop", "report"]
     seeds: tuple[int, ...] = Field(min_length=1)
     reference: str
     fixed: dict[str, Any] = {}
     levels: dict[str, dict[str, Any]] = Field(min_length=1)
+    crossed: dict[str, dict[str, Any]] = {}
+
+    @model_validator(mode="after")
+    def _cross(self) -> Self:
+        if self.crossed:
+            for level, settings in self.levels.items():
+                for name, others in self.crossed.items():
+                    if both := sorted(settings.keys() & others.keys()):
+                        raise ValueError(f"levels: {level!r} and crossed: {name!r} both set {', '.join(both)}")
+            pairs = {
+                f"{level}{CROSS}{name}": settings | others
+                for level, settings in self.levels.items() for name, others in self.crossed.items()
+            }
+            # The model is frozen: what follows sees the pairs as its levels, and crossing happens once.
+            object.__setattr__(self, "levels", pairs)
+            object.__setattr__(self, "crossed", {})
+        return self
 
     def config(self, level: str, seed: int, preset: str | None = None, **overrides: Any) -> RunConfig:
         """The run of one level and seed. ``overrides`` whose value is None are left to the preset.
@@ -144,10 +169,14 @@ def load(name: str, folder: Path | None = None) -> Study:
 
 
 def _sentence(problem: Any) -> str:
+    if not problem["loc"]:
+        return problem["msg"].removeprefix("Value error, ")
     where = ".".join(str(part) for part in problem["loc"])
     if problem["type"] == "extra_forbidden":
         known = [name for name in Study.model_fields if name != "name"]
         return f"unknown field {where!r}{did_you_mean(where, known)}. Known: {', '.join(known)}."
+    if problem["type"] == "missing":
+        return f"the field {where!r} is missing."
     return f"{where}: {problem['input']!r} is refused: {problem['msg'][0].lower()}{problem['msg'][1:]}."
 
 

@@ -19,18 +19,23 @@ from cifarlab.config import RunConfig
 from cifarlab.schedules import factor
 from cifarlab.streams import stream, stream_seed
 
+# The optimizer steps, counted from 0, at which each layer's gradient norm is noted: early, where networks differ most.
+GRADIENT_STEPS = (0, 1, 3, 10, 30, 100, 300)
+
 
 @dataclass(frozen=True)
 class Trained:
     """The final model, one history row per finished epoch, and whether the loss stopped being a number.
 
-    ``sittings`` says for each sitting after how many epochs it began, and what the caller said of it.
+    ``sittings`` says for each sitting after how many epochs it began, and what the caller said of it. ``gradients``
+    holds one row per step of ``GRADIENT_STEPS``: the step and each layer's gradient norm.
     """
 
     model: nn.Module
     history: list[dict[str, float]]
     diverged: bool
     sittings: list[dict[str, Any]]
+    gradients: list[dict[str, Any]]
 
 
 def steps_per_epoch(config: RunConfig) -> int:
@@ -82,6 +87,15 @@ def reproducible(device: torch.device) -> Iterator[None]:
         yield
 
 
+def gradient_norms(model: nn.Module) -> dict[str, float]:
+    """The L2 norm of the gradient of each convolution's and linear layer's weights, first layer first."""
+    return {
+        name.removesuffix(".weight"): parameter.grad.norm().item()
+        for name, parameter in model.named_parameters()
+        if parameter.dim() > 1 and parameter.grad is not None
+    }
+
+
 def train_epoch(
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
@@ -90,8 +104,12 @@ def train_epoch(
     config: RunConfig,
     epoch: int,
     on_step: Callable[[], object] | None = None,
+    gradients: list[dict[str, Any]] | None = None,
 ) -> tuple[float, float]:
-    """One pass over ``images``. Returns the mean training (loss, accuracy) as met on the way, in training mode."""
+    """One pass over ``images``. Returns the mean training (loss, accuracy) as met on the way, in training mode.
+
+    Rows for the steps of ``GRADIENT_STEPS`` are added to ``gradients``.
+    """
     device = images.pixels.device
     # Dropout layers know only PyTorch's global stream; it too is set from the run's seed and the epoch.
     torch.manual_seed(stream_seed(config.seed, "dropout", epoch))
@@ -102,11 +120,14 @@ def train_epoch(
     correct = torch.zeros((), dtype=torch.int64, device=device)
     seen = 0
     model.train()
-    for inputs, labels in data.batches(images, config, shuffle, augmentation):
+    first_step = epoch * steps_per_epoch(config)
+    for step, (inputs, labels) in enumerate(data.batches(images, config, shuffle, augmentation), start=first_step):
         with autocast(config, device):
             logits = model(inputs)
         loss = F.cross_entropy(logits.float(), labels, label_smoothing=config.label_smoothing)
         loss.backward()
+        if gradients is not None and step in GRADIENT_STEPS:
+            gradients.append({"step": step, "norms": gradient_norms(model)})
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         scheduler.step()
@@ -119,14 +140,21 @@ def train_epoch(
 
 
 @torch.no_grad()
-def predict(model: nn.Module, images: data.Images, config: RunConfig, batch_size: int = 500) -> Tensor:
-    """Return logits (N, 10) float32 on the CPU, in evaluation mode, without augmentation."""
+def predict(
+    model: nn.Module, images: data.Images, config: RunConfig, batch_size: int = 500, mirrored: bool = False
+) -> Tensor:
+    """Return logits (N, 10) float32 on the CPU, in evaluation mode, without augmentation.
+
+    With ``mirrored`` they are the mean of the image's and its mirror image's: test-time augmentation by flip.
+    """
     model.eval()
     device = images.pixels.device
     logits = []
     for pixels in images.pixels.split(batch_size):
+        inputs = data.normalise(pixels, config.input_norm)
         with autocast(config, device):
-            logits.append(model(data.normalise(pixels, config.input_norm)).float())
+            found = model(inputs).float()
+            logits.append((found + model(inputs.flip(3)).float()) / 2 if mirrored else found)
     return torch.cat(logits).cpu()
 
 
@@ -158,12 +186,14 @@ def train(
     scheduler = make_scheduler(config, optimizer)
     history: list[dict[str, float]] = []
     sittings: list[dict[str, Any]] = []
+    gradients: list[dict[str, Any]] = []
     diverged = False
     if checkpoint and (state := checkpoints.load(checkpoint)):
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
         scheduler.load_state_dict(state["scheduler"])
-        history, diverged, sittings = state["history"], state["diverged"], state["sittings"]
+        history, diverged = state["history"], state["diverged"]
+        sittings, gradients = state["sittings"], state["gradients"]
         if on_epoch:
             on_epoch(history)
     sittings = [*sittings, {"after_epochs": len(history), **(sitting or {})}]
@@ -174,7 +204,7 @@ def train(
                 break
             started = time.perf_counter()
             train_loss, train_accuracy = train_epoch(
-                model, optimizer, scheduler, train_images, config, epoch, on_step
+                model, optimizer, scheduler, train_images, config, epoch, on_step, gradients
             )
             trained = time.perf_counter()
             val_loss, val_accuracy = score(predict(model, val_images, config), val_images.labels)
@@ -197,7 +227,8 @@ def train(
                     "history": history,
                     "diverged": diverged,
                     "sittings": sittings,
+                    "gradients": gradients,
                 })
             if on_epoch:
                 on_epoch(history)
-    return Trained(model, history, diverged, sittings)
+    return Trained(model, history, diverged, sittings, gradients)
