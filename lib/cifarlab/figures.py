@@ -30,6 +30,7 @@ BAND_FROM = 3   # seeds
 
 LABELS = {
     "train_loss": "training loss (nats)", "val_loss": "validation loss (nats)",
+    "fit_accuracy": "accuracy on training images (%)",
     "train_accuracy": "training accuracy (%)", "val_accuracy": "validation accuracy (%)",
 }
 

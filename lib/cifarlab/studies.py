@@ -271,14 +271,17 @@ def execute_all(
 class StudyResults:
     """The runs of a study that exist, as tables, and what is missing.
 
-    ``runs``: one row per run (level, seed, id, final figures, diverged). ``history``: one row per epoch of each run
-    that did not diverge (level, seed and the epoch's figures). ``configs``: the configuration of each id.
+    ``runs``: one row per run (level, its two parts ``main`` and ``setting`` where the study is crossed, seed, id, final
+    figures, diverged). ``history``: one row per epoch of each run
+    that did not diverge (level, seed and the epoch's figures). ``gradients``: one row per run, step and layer (level,
+    seed, step, layer, norm). ``configs``: the configuration of each id.
     """
 
     study: Study
     runs: pd.DataFrame
     history: pd.DataFrame
     configs: dict[str, RunConfig]
+    gradients: pd.DataFrame
     provenance: dict[str, dict[str, Any]]
     missing: tuple[str, ...]
     changed: dict[str, Any]
@@ -337,7 +340,11 @@ def ensure(
             missing_ids.append(config.id)
             continue
         results[config.id] = result
-        rows.append({"level": level, "seed": config.seed, "id": config.id, **result.final.model_dump()})
+        main, _, setting = level.partition(CROSS)
+        rows.append({
+            "level": level, "main": main, "setting": setting, "seed": config.seed, "id": config.id,
+            **result.final.model_dump(),
+        })
     if not rows:
         raise RunFailedError(
             f"study {study.name!r}: none of its {len(wanted)} runs is in {runs_folder()}. "
@@ -348,8 +355,17 @@ def ensure(
     history = store.history_frame(finished).merge(runs[["id", "level", "seed"]], on="id")
     return StudyResults(
         study, runs, history, {config.id: config for _, config in wanted if config.id in results},
-        {run_id: result.provenance for run_id, result in results.items()}, tuple(missing_ids), changed,
+        _gradients(results, runs), {run_id: result.provenance for run_id, result in results.items()},
+        tuple(missing_ids), changed,
     )
+
+
+def _gradients(results: dict[str, store.Result], runs: pd.DataFrame) -> pd.DataFrame:
+    rows = [
+        {"level": run.level, "seed": run.seed, "step": row.step, "layer": layer, "norm": norm}
+        for run in runs.itertuples() for row in results[run.id].gradients for layer, norm in row.norms.items()
+    ]
+    return pd.DataFrame(rows, columns=["level", "seed", "step", "layer", "norm"])
 
 
 def as_list(name: str, value: Any, kind: type) -> list | None:

@@ -1,0 +1,190 @@
+"""The figures of the studies: cost against accuracy, a second factor, gradients by layer, receptive fields."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.patches import Rectangle
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
+
+from cifarlab import stats
+from cifarlab.figures import COLOURS, FAINT, INK, LABELS, LINES, BookFigure, in_percent, new_figure
+
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+
+
+def pareto(
+    runs: pd.DataFrame, costs: pd.DataFrame, levels: Sequence[str], axes_of: Mapping[str, str],
+    column: str = "val_accuracy",
+) -> BookFigure:
+    """Accuracy against cost, one panel for each of ``axes_of`` (a column of ``costs`` to its label).
+
+    Every seed a dot, the level's mean a mark with its name; a grey line joins the levels that no other beats in both.
+    """
+    figure, axes = new_figure(len(axes_of), width=3.5, height=3.4)
+    means = {
+        level: in_percent(column, runs[(runs["level"] == level) & ~runs["diverged"]][column].astype(float))
+        for level in levels
+    }
+    for axis, (cost, label) in zip(axes, axes_of.items(), strict=True):
+        points = sorted((float(costs[cost][level]), float(means[level].mean()), level) for level in levels)
+        best, front = -np.inf, []
+        for x, y, _ in points:
+            if y > best:
+                best = y
+                front.append((x, y))
+        axis.plot(*zip(*front, strict=True), color=FAINT, linewidth=1, drawstyle="steps-post", zorder=1)
+        for number, level in enumerate(levels):
+            x = float(costs[cost][level])
+            colour = COLOURS[number % len(COLOURS)]
+            axis.plot(np.full(len(means[level]), x), means[level], linestyle="", marker="o", markersize=3, alpha=0.5,
+                      color=colour)
+            axis.plot(x, means[level].mean(), linestyle="", marker=MARKERS[number % len(MARKERS)], markersize=8,
+                      color=colour, label=level)
+        axis.set_xscale("log")
+        axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
+        axis.xaxis.set_minor_formatter(NullFormatter())
+        axis.set(xlabel=label, ylabel=LABELS[column])
+    handles, names = axes[0].get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside lower center", ncols=4, frameon=False, fontsize="small")
+    return figure
+
+
+def sweep(
+    runs: pd.DataFrame, settings: Sequence[str], xlabel: str, column: str = "val_accuracy", chance: float | None = None
+) -> BookFigure:
+    """One line a level over the settings of a crossed factor, in their order: means, every seed a dot.
+
+    A run that diverged is a cross on the axis; ``chance`` a dotted line.
+    """
+    figure, (axis,) = new_figure(width=6.4, height=3.6)
+    places = {setting: number for number, setting in enumerate(settings)}
+    names = list(dict.fromkeys(runs["main"]))
+    for number, name in enumerate(names):
+        rows = runs[(runs["main"] == name) & runs["setting"].isin(places)]
+        colour, shift = COLOURS[number % len(COLOURS)], 0.05 * (number - (len(names) - 1) / 2)
+        finished = rows[~rows["diverged"]]
+        values = in_percent(column, finished[column].astype(float))
+        x = finished["setting"].map(places).astype(float) + shift
+        axis.plot(x, values, linestyle="", marker="o", markersize=3, color=colour, alpha=0.5)
+        mean = values.groupby(x).mean()
+        axis.plot(mean.index, mean, color=colour, linestyle=LINES[number % len(LINES)],
+                  marker=MARKERS[number % len(MARKERS)], markersize=6, label=name)
+        lost = rows[rows["diverged"]]["setting"].map(places).astype(float) + shift
+        axis.plot(lost, np.zeros(len(lost)), transform=axis.get_xaxis_transform(), linestyle="", marker="x",
+                  color=colour, clip_on=False)
+    if chance is not None:
+        axis.axhline(chance, color=FAINT, linestyle=":", linewidth=1)
+    axis.set_xticks(range(len(settings)), settings)
+    axis.set(xlabel=xlabel, ylabel=LABELS[column])
+    figure.legend(loc="outside lower center", ncols=4, frameon=False, fontsize="small")
+    return figure
+
+
+def gradients_by_layer(gradients: pd.DataFrame, levels: Sequence[str], steps: Sequence[int]) -> BookFigure:
+    """The gradient norm of each layer's weights, first layer to last, one panel a step; means over seeds.
+
+    Layers are placed by their order in the network, from 0 (first) to 1 (last), so that depths can be compared.
+    """
+    figure, axes = new_figure(len(steps), width=3.3, height=3.2)
+    for axis, step in zip(axes, steps, strict=True):
+        for number, level in enumerate(levels):
+            rows = gradients[(gradients["level"] == level) & (gradients["step"] == step)]
+            order = list(dict.fromkeys(rows["layer"]))
+            mean = rows.groupby("layer")["norm"].mean().reindex(order).astype(float)
+            axis.plot(np.linspace(0, 1, len(mean)), mean, color=COLOURS[number % len(COLOURS)],
+                      linestyle=LINES[number % len(LINES)], marker=MARKERS[number % len(MARKERS)], markersize=3.5,
+                      label=level)
+        axis.set_yscale("log")
+        axis.set(xlabel="place in the network (0 first layer, 1 last)", title=f"step {step}")
+    axes[0].set_ylabel("gradient norm (L2, a layer's weights)")
+    handles, names = axes[0].get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside lower center", ncols=4, frameon=False, fontsize="small")
+    return figure
+
+
+def gap(results_runs: pd.DataFrame, levels: Sequence[str]) -> BookFigure:
+    """Training loss (evaluation mode) and validation loss of each level, joined by the gap between them; means."""
+    figure, (axis,) = new_figure(width=6.4, height=0.9 + 0.36 * len(levels))
+    for number, level in enumerate(reversed(list(levels))):
+        rows = results_runs[(results_runs["level"] == level) & ~results_runs["diverged"]]
+        fit, val = rows["fit_loss"].astype(float), rows["val_loss"].astype(float)
+        axis.plot([fit.mean(), val.mean()], [number, number], color=FAINT, linewidth=2, zorder=1)
+        for values, colour, marker, name in ((fit, COLOURS[0], "o", "training images"),
+                                             (val, COLOURS[1], "s", "validation images")):
+            axis.plot(values, np.full(len(values), number), linestyle="", marker=marker, markersize=3, alpha=0.4,
+                      color=colour)
+            axis.plot(values.mean(), number, linestyle="", marker=marker, markersize=7, color=colour,
+                      label=name if not number else None)
+    axis.set_yticks(range(len(levels)), list(reversed(list(levels))))
+    axis.set(xlabel="loss in evaluation mode (nats)", ylim=(-0.6, len(levels) - 0.4))
+    axis.set_xlim(left=0)
+    figure.legend(loc="outside upper center", ncols=2, frameon=False, fontsize="small")
+    return figure
+
+
+def receptive_field_sizes(layer_rows: Sequence[Mapping]) -> list[int]:
+    """The side of the input square that one output of each convolution or pooling sees, by layer order.
+
+    For a layer of kernel k after layers of total stride s: r grows by (k - 1) s (Dumoulin & Visin 2016, chapter 2).
+    ``layer_rows`` as :func:`cifarlab.layers.layer_table` gives them; a residual block's longest path counts.
+    """
+    size, stride, sizes = 1, 1, []
+    for row in layer_rows:
+        if row["kind"] not in ("Conv2d", "MaxPool2d"):
+            continue
+        kernel = int(row["detail"].split(" × ")[0])
+        size += (kernel - 1) * stride
+        stride *= kernel if row["kind"] == "MaxPool2d" else 1
+        sizes.append(size)
+    return sizes
+
+
+def receptive_fields(sizes: Mapping[str, Sequence[int]], image_side: int = 32) -> BookFigure:
+    """How the receptive field grows through the network, one line a level; the image's side is a dotted line."""
+    figure, (axis,) = new_figure(width=6.4, height=3.2)
+    for number, (level, values) in enumerate(sizes.items()):
+        axis.plot(range(1, len(values) + 1), values, color=COLOURS[number % len(COLOURS)],
+                  linestyle=LINES[number % len(LINES)], marker=MARKERS[number % len(MARKERS)], markersize=5,
+                  label=level)
+    axis.axhline(image_side, color=INK, linestyle=":", linewidth=1)
+    axis.annotate("the image's side", (1, image_side), xytext=(0, 3), textcoords="offset points", fontsize="small")
+    axis.set(xlabel="convolution or pooling, in order", ylabel="receptive field (pixels)", yscale="log")
+    axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.yaxis.set_minor_formatter(NullFormatter())
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axis.legend()
+    return figure
+
+
+def tornado(rows: Sequence[Mapping], xlabel: str) -> BookFigure:
+    """What each choice is worth: one bar a study from its worst level to its best, against the reference at 0.
+
+    ``rows`` have ``study``, ``low`` and ``high`` (``(level, Estimate)`` each), the widest on top; whiskers are the two
+    ends' 95 % intervals.
+    """
+    ordered = sorted(rows, key=lambda row: row["high"][1].mean - row["low"][1].mean)
+    figure, (axis,) = new_figure(width=6.6, height=1.0 + 0.62 * len(rows))
+    for number, row in enumerate(ordered):
+        for colour, (level, estimate) in ((COLOURS[1], row["low"]), (COLOURS[0], row["high"])):
+            axis.add_patch(Rectangle((0, number - 0.3), estimate.mean, 0.6, facecolor=colour, alpha=0.75, linewidth=0))
+            if estimate.n > 1:
+                axis.plot([estimate.low, estimate.high], [number, number], color=INK, linewidth=1)
+            axis.annotate(level, (estimate.mean, number + 0.3), ha="right" if estimate.mean < 0 else "left",
+                          va="bottom", fontsize=8, color=INK)
+    ends = [e for row in rows for _, e in (row["low"], row["high"])]
+    low = min([0.0, *(e.mean for e in ends)])
+    high = max([0.0, *(e.mean for e in ends)])
+    span = max(high - low, 1e-9)
+    axis.set(xlim=(low - 0.18 * span, high + 0.18 * span), ylim=(-0.6, len(rows) - 0.2), xlabel=xlabel)
+    axis.axvline(0, color=INK, linewidth=1)
+    axis.set_yticks(range(len(rows)), [row["study"] for row in ordered])
+    return figure
+
+
+def mean_of(runs: pd.DataFrame, column: str, level: str) -> stats.Estimate:
+    """Mean and interval of one final figure of a level, accuracies in percent."""
+    rows = runs[(runs["level"] == level) & ~runs["diverged"]]
+    return stats.mean_interval(in_percent(column, rows[column].astype(float)))

@@ -1,0 +1,108 @@
+"""The tables that every study's chapter shows: one row a level, and its verdict against the reference."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+from pandas.io.formats.style import Styler
+
+from cifarlab import layers, models, stats
+from cifarlab.stats import Comparison, mean_interval, p_text
+from cifarlab.studies import StudyResults
+
+WORDS = {
+    "higher": "higher", "lower": "lower", "same": "the same", "unclear": "no difference found",
+    "suggestive": "not after correction", "one seed": "one seed", "none": "–",
+}
+
+
+def compare(results: StudyResults, column: str = "val_accuracy", same_within: float = 0.5) -> list[Comparison]:
+    """Every level against the study's reference; accuracies in percent, so that differences are in points."""
+    scale = 100 if column.endswith("accuracy") else 1
+    values = {level: scale * results.values(column, level).astype(float) for level in results.levels}
+    if results.study.reference not in values:
+        return []
+    return stats.compare(values, results.study.reference, same_within)
+
+
+def costs(results: StudyResults) -> pd.DataFrame:
+    """What each level costs: trainable values, multiply-accumulates an image, seconds an epoch (median of its runs)."""
+    rows = []
+    for level in results.levels:
+        model = models.build(results.config_of(level))
+        seconds = results.history[results.history["level"] == level]["seconds"].median()
+        rows.append({
+            "level": level, "parameters": layers.parameter_count(model),
+            "macs": sum(row["macs"] for row in layers.layer_table(model)), "seconds": seconds,
+        })
+    return pd.DataFrame(rows, columns=["level", "parameters", "macs", "seconds"]).set_index("level")
+
+
+def study_table(results: StudyResults, comparisons: Sequence[Comparison]) -> Styler:
+    """One row a level: n, cost, final figures, the difference to the reference and what may be said of it."""
+    against = {comparison.level: comparison for comparison in comparisons}
+    cost = costs(results)
+    rows = []
+    for level in results.levels:
+        def mean(column: str, level: str = level) -> float:
+            return results.values(column, level).astype(float).mean()
+
+        accuracy = mean_interval(100 * results.values("val_accuracy", level))
+        row = {
+            results.study.factor: level, "n": accuracy.n,
+            "parameters": f"{cost.parameters[level]:,}", "MACs (M)": f"{cost.macs[level] / 1e6:.1f}",
+            "s / epoch": f"{cost.seconds[level]:.0f}",
+            "train loss": f"{mean('train_loss'):.3f}", "val. loss": f"{mean('val_loss'):.3f}",
+            "val. acc. (%)": _plus_minus(accuracy),
+        }
+        if comparison := against.get(level):
+            row |= {
+                "difference (points)": _signed(comparison.difference), "p (Holm)": p_text(comparison.p_holm),
+                "verdict": WORDS[comparison.word],
+            }
+        else:
+            row |= {"difference (points)": "reference", "p (Holm)": "", "verdict": ""}
+        rows.append(row)
+    return as_shown(rows)
+
+
+def as_shown(rows: Sequence[dict]) -> Styler:
+    """Rows as a table without an index, that scrolls by itself where the page is narrow."""
+    return pd.DataFrame(rows).style.hide(axis="index").set_table_attributes('class="wide-table"')
+
+
+def _plus_minus(estimate: stats.Estimate) -> str:
+    return f"{estimate.mean:.2f}" + (f" ± {estimate.half_width:.2f}" if estimate.n > 1 else "")
+
+
+def _signed(difference: stats.Estimate) -> str:
+    if not difference.n:
+        return "–"
+    return f"{difference.mean:+.2f}" + (f" ± {difference.half_width:.2f}" if difference.n > 1 else "")
+
+
+def verdicts(comparisons: Sequence[Comparison], what: str = "final validation accuracy", unit: str = "points") -> str:
+    """The verdict on every level, as a Markdown list."""
+    if not comparisons:
+        return "The reference has no finished run yet, so there is nothing to compare."
+    return "\n".join(f"- {stats.comparison_verdict(what, comparison, unit)}" for comparison in comparisons)
+
+
+def first_epoch(reached: pd.Series) -> str:
+    """The median first epoch of :func:`cifarlab.stats.epochs_to_reach`; runs that never get there count as later."""
+    finite = reached.notna().sum()
+    middle = reached.fillna(float("inf")).median()
+    return f"{middle:.3g}" if middle < float("inf") else f"never ({finite} of {len(reached)} runs)"
+
+
+def epochs_table(results: StudyResults, targets: Sequence[float]) -> Styler:
+    """One row a level: the median first epoch at which its validation accuracy reaches each target (a fraction)."""
+    rows = []
+    for level in results.levels:
+        history = results.history[results.history["level"] == level]
+        rows.append({results.study.factor: level, "n": history["seed"].nunique()} | {
+            f"epochs to {100 * target:.0f} %": first_epoch(stats.epochs_to_reach(history, "val_accuracy", target))
+            for target in targets
+        })
+    return as_shown(rows)
