@@ -9,7 +9,6 @@ import pandas as pd
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
-from cifarlab import stats
 from cifarlab.figures import COLOURS, FAINT, INK, LABELS, LINES, BookFigure, in_percent, new_figure
 
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
@@ -159,32 +158,38 @@ def receptive_fields(sizes: Mapping[str, Sequence[int]], image_side: int = 32) -
     return figure
 
 
-def tornado(rows: Sequence[Mapping], xlabel: str) -> BookFigure:
-    """What each choice is worth: one bar a study from its worst level to its best, against the reference at 0.
+def tornado(rows: Sequence[Mapping]) -> BookFigure:
+    """What each choice is worth: one bar a study from its worst level to its best, against the shared reference.
 
-    ``rows`` have ``study``, ``low`` and ``high`` (``(level, Estimate)`` each), the widest on top; whiskers are the two
-    ends' 95 % intervals.
+    ``rows`` have ``study``, ``low`` and ``high``, each a (level, difference in points as an ``Estimate``, time an epoch
+    over the reference's). Left: points of accuracy, whiskers the ends' 95 % intervals; right: the two levels' time.
     """
     ordered = sorted(rows, key=lambda row: row["high"][1].mean - row["low"][1].mean)
-    figure, (axis,) = new_figure(width=6.6, height=1.0 + 0.62 * len(rows))
+    figure, (points, time) = new_figure(2, width=4.0, height=1.0 + 0.66 * len(rows))
     for number, row in enumerate(ordered):
-        for colour, (level, estimate) in ((COLOURS[1], row["low"]), (COLOURS[0], row["high"])):
-            axis.add_patch(Rectangle((0, number - 0.3), estimate.mean, 0.6, facecolor=colour, alpha=0.75, linewidth=0))
+        for colour, marker, (level, estimate, cost) in ((COLOURS[1], "v", row["low"]), (COLOURS[0], "^", row["high"])):
+            place = number - 0.12
+            points.add_patch(Rectangle((0, place - 0.2), estimate.mean, 0.4, facecolor=colour, alpha=0.75, linewidth=0))
             if estimate.n > 1:
-                axis.plot([estimate.low, estimate.high], [number, number], color=INK, linewidth=1)
-            axis.annotate(level, (estimate.mean, number + 0.3), ha="right" if estimate.mean < 0 else "left",
-                          va="bottom", fontsize=8, color=INK)
-    ends = [e for row in rows for _, e in (row["low"], row["high"])]
-    low = min([0.0, *(e.mean for e in ends)])
-    high = max([0.0, *(e.mean for e in ends)])
-    span = max(high - low, 1e-9)
-    axis.set(xlim=(low - 0.18 * span, high + 0.18 * span), ylim=(-0.6, len(rows) - 0.2), xlabel=xlabel)
-    axis.axvline(0, color=INK, linewidth=1)
-    axis.set_yticks(range(len(rows)), [row["study"] for row in ordered])
+                points.plot([estimate.low, estimate.high], [place, place], color=INK, linewidth=1)
+            points.annotate(level, (estimate.mean, place + 0.22), ha="left" if estimate.mean < 0 else "right",
+                            va="bottom", fontsize=7.5, color=INK)
+            time.plot(cost, place, linestyle="", marker=marker, markersize=8, color=colour)
+        time.plot([row["low"][2], row["high"][2]], [number - 0.12] * 2, color=FAINT, linewidth=1, zorder=1)
+    ends = [end[1].mean for row in rows for end in (row["low"], row["high"])]
+    low, high = min(0.0, *ends), max(0.0, *ends)
+    margin = 0.06 * max(high - low, 1e-9)
+    points.set(xlim=(low - margin, high + margin), xlabel="difference in validation accuracy (points)")
+    points.set_yticks(range(len(rows)), [row["study"] for row in ordered])
+    time.set_yticks(range(len(rows)), [""] * len(rows))
+    time.set(xscale="log", xlabel="time an epoch, reference = 1")
+    time.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    time.xaxis.set_minor_formatter(FuncFormatter(lambda value, _: f"{value:g}" if value < 10 else ""))
+    time.tick_params(axis="x", which="both", labelsize=8)
+    for axis, place in ((points, 0), (time, 1)):
+        axis.axvline(place, color=INK, linewidth=1)
+        axis.set_ylim(-0.6, len(rows) - 0.3)
+    time.plot([], [], linestyle="", marker="v", color=COLOURS[1], label="the study's worst level")
+    time.plot([], [], linestyle="", marker="^", color=COLOURS[0], label="its best level")
+    figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize="small")
     return figure
-
-
-def mean_of(runs: pd.DataFrame, column: str, level: str) -> stats.Estimate:
-    """Mean and interval of one final figure of a level, accuracies in percent."""
-    rows = runs[(runs["level"] == level) & ~runs["diverged"]]
-    return stats.mean_interval(in_percent(column, rows[column].astype(float)))

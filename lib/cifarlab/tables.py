@@ -58,7 +58,7 @@ def study_table(results: StudyResults, comparisons: Sequence[Comparison]) -> Sty
         }
         if comparison := against.get(level):
             row |= {
-                "difference (points)": _signed(comparison.difference), "p (Holm)": p_text(comparison.p_holm),
+                "difference (points)": signed(comparison.difference), "p (Holm)": p_text(comparison.p_holm),
                 "verdict": WORDS[comparison.word],
             }
         else:
@@ -76,7 +76,8 @@ def _plus_minus(estimate: stats.Estimate) -> str:
     return f"{estimate.mean:.2f}" + (f" ± {estimate.half_width:.2f}" if estimate.n > 1 else "")
 
 
-def _signed(difference: stats.Estimate) -> str:
+def signed(difference: stats.Estimate) -> str:
+    """A difference with its sign and, from two pairs on, the half width of its interval; – where there is no pair."""
     if not difference.n:
         return "–"
     return f"{difference.mean:+.2f}" + (f" ± {difference.half_width:.2f}" if difference.n > 1 else "")
