@@ -103,6 +103,10 @@ def provenance_text(results: StudyResults) -> str:
         warnings.append(f"{len(older)} of these runs were made by other code than today's library.")
     if aside := store.set_aside():
         warnings.append(f"Damaged result files were set aside: {_list(f'`{name}`' for name in aside)}.")
+    if not facts:
+        warnings = [f"None of this study's {len(results.missing)} runs is in the store yet: "
+                    f"`make results STUDY={study.name}` trains them."]
+        source = f"Study `{study.name}`."
     dropdown = f":::{{dropdown}} Where these numbers come from\n{source}\n:::"
     if warnings:
         dropdown += "\n\n:::{warning}\n" + "\n".join(f"- {warning}" for warning in warnings) + "\n:::"

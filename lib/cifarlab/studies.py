@@ -314,13 +314,13 @@ class StudyResults:
 def ensure(
     study: Study | str, *, preset: str | None = None, seeds: Sequence[int] | None = None,
     levels: Sequence[str] | None = None, train: bool | None = None, device: str = "auto",
-    executor: Executor | None = None, **overrides: Any,
+    executor: Executor | None = None, required: bool = True, **overrides: Any,
 ) -> StudyResults:
     """Return a study's results, executing through papermill what the parameters ask for and the store lacks.
 
     With the study's own parameters nothing is trained: that matrix takes hours and is `make results`'s work, and a
     chapter shows what exists and says how many seeds. With any other parameters what is missing is trained now.
-    ``train`` overrules this: True always trains, False never.
+    ``train`` overrules this: True always trains, False never. A study that is not ``required`` may have no run yet.
 
     Raises:
         StudyError, ConfigError: a parameter is unknown or refused. RunFailedError: a run failed, or no run exists.
@@ -345,12 +345,13 @@ def ensure(
             "level": level, "main": main, "setting": setting, "seed": config.seed, "id": config.id,
             **result.final.model_dump(),
         })
-    if not rows:
+    if not rows and required:
         raise RunFailedError(
             f"study {study.name!r}: none of its {len(wanted)} runs is in {runs_folder()}. "
             f"Train them with `make results STUDY={study.name}`."
         )
-    runs = pd.DataFrame(rows)
+    runs = pd.DataFrame(rows, columns=["level", "main", "setting", "seed", "id", *store.Final.model_fields])
+    runs = runs.astype({"diverged": bool})
     finished = [result for result in results.values() if not result.final.diverged]
     history = store.history_frame(finished).merge(runs[["id", "level", "seed"]], on="id")
     return StudyResults(

@@ -11,7 +11,16 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
 from cifarlab.figures import COLOURS, FAINT, INK, LABELS, LINES, BookFigure, in_percent, new_figure
 
+EMPTY = "no run is in the store yet"
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+
+
+def _empty(figure: BookFigure) -> BookFigure:
+    """The picture of a study that has not been trained: it says so."""
+    for axis in figure.axes:
+        axis.set(xticks=[], yticks=[])
+        axis.text(0.5, 0.5, EMPTY, ha="center", va="center", transform=axis.transAxes, color=FAINT)
+    return figure
 
 
 def pareto(
@@ -23,6 +32,8 @@ def pareto(
     Every seed a dot, the level's mean a mark with its name; a grey line joins the levels that no other beats in both.
     """
     figure, axes = new_figure(len(axes_of), width=3.5, height=3.4)
+    if not levels:
+        return _empty(figure)
     means = {
         level: in_percent(column, runs[(runs["level"] == level) & ~runs["diverged"]][column].astype(float))
         for level in levels
@@ -59,6 +70,8 @@ def sweep(
     A run that diverged is a cross on the axis; ``chance`` a dotted line.
     """
     figure, (axis,) = new_figure(width=6.4, height=3.6)
+    if runs.empty:
+        return _empty(figure)
     places = {setting: number for number, setting in enumerate(settings)}
     names = list(dict.fromkeys(runs["main"]))
     for number, name in enumerate(names):

@@ -11,6 +11,7 @@ from cifarlab import layers, models, stats
 from cifarlab.stats import Comparison, mean_interval, p_text
 from cifarlab.studies import StudyResults
 
+NO_RUN = "No run of this study is in the store yet."
 WORDS = {
     "higher": "higher", "lower": "lower", "same": "the same", "unclear": "no difference found",
     "suggestive": "not after correction", "one seed": "one seed", "none": "–",
@@ -69,6 +70,7 @@ def study_table(results: StudyResults, comparisons: Sequence[Comparison]) -> Sty
 
 def as_shown(rows: Sequence[dict]) -> Styler:
     """Rows as a table without an index, that scrolls by itself where the page is narrow."""
+    rows = rows or [{"": NO_RUN}]
     return pd.DataFrame(rows).style.hide(axis="index").set_table_attributes('class="wide-table"')
 
 
@@ -86,7 +88,7 @@ def signed(difference: stats.Estimate) -> str:
 def verdicts(comparisons: Sequence[Comparison], what: str = "final validation accuracy", unit: str = "points") -> str:
     """The verdict on every level, as a Markdown list."""
     if not comparisons:
-        return "The reference has no finished run yet, so there is nothing to compare."
+        return "There is nothing to compare yet."
     return "\n".join(f"- {stats.comparison_verdict(what, comparison, unit)}" for comparison in comparisons)
 
 
