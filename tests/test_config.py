@@ -20,6 +20,8 @@ from cifarlab.config import PRESETS, ConfigError, RunConfig
     ({"dropout": 1.0}, "dropout: 1.0 is refused: input should be less than 1"),
     ({"kernel_size": 4}, "kernel_size: 4 is even; allowed: 1, 3, 5, 7"),
     ({"depth": 8}, "depth: 8 is not a depth of resnet9"),
+    ({"low_resolution": 24, "low_resolution_epochs": 2}, "low_resolution: 24 needs model 'speednet'"),
+    ({"model": "speednet", "low_resolution": 8}, "low_resolution: 8 is refused: nothing would be left"),
     ({"train_images": 45_000}, "55000 is more than the 50000 there are"),
     ({"seed": -1}, "seed: -1 is refused"),
 ])
@@ -45,13 +47,17 @@ def test_the_id_changes_with_every_field_that_can_change_the_numbers():
         "dataset": "synthetic", "train_images": 100, "val_images": 100, "split_seed": 1, "input_norm": "channel",
         "augment": "flip", "model": "plaincnn", "width": 32, "depth": 11, "kernel_size": 5, "norm": "group",
         "dropout": 0.2, "dropout_at": "blocks", "shortcut": False, "block_convolutions": 1, "block_kernel_size": 5,
-        "optimizer": "sgd", "learning_rate": 0.2,
-        "momentum": 0.8, "weight_decay": 0.1, "batch_size": 64, "epochs": 10, "schedule": "linear",
+        "optimizer": "sgd", "learning_rate": 0.2, "momentum": 0.8,
+        "weight_decay": 0.1, "batch_size": 64, "epochs": 10, "schedule": "linear",
         "warmup_epochs": 3.0, "warmup_offset": 0.0, "label_smoothing": 0.1, "precision": "bfloat16", "seed": 1,
     }
-    assert set(changes) == set(RunConfig.model_fields)
+    # These two have an effect together, on one model only.
+    low = {"low_resolution": 24, "low_resolution_epochs": 1.0}
+    assert set(changes) | set(low) == set(RunConfig.model_fields)
     ids = {base.with_(**{name: value}).id for name, value in changes.items()} | {base.id}
-    assert len(ids) == len(changes) + 1
+    speed = RunConfig.of(model="speednet", **low)
+    ids |= {speed.with_(**change).id for change in (low, {"low_resolution": 20}, {"low_resolution_epochs": 2.0})}
+    assert len(ids) == len(changes) + 1 + 3
 
 
 def test_fields_without_effect_do_not_split_a_run_in_two():

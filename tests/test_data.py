@@ -133,3 +133,31 @@ def test_the_dataset_is_not_committed():
     root = Path(__file__).resolve().parents[1]
     assert not list((root / "results").rglob("data_batch*"))
     assert os.path.getsize(root / "results/data/samples.png") < 200_000
+
+
+def test_alternating_flips_show_both_views_in_turn():
+    images = data.synthetic(32)
+    config = RunConfig.of(dataset="synthetic", augment="alternating_flip_shift", batch_size=32)
+
+    def epoch(number):
+        # The same order and the same shifts, so that only the flips differ.
+        return next(data.batches(images, config, generator(), torch.Generator().manual_seed(0), number))[0]
+
+    first, second, third = epoch(0), epoch(1), epoch(2)
+    assert torch.equal(first, third)
+    differs = (first != second).flatten(1).any(1)
+    assert differs.all()
+    plain = next(data.batches(images, config.with_(augment="none"), generator(), generator()))[0]
+    inner = slice(4, 28)
+
+    def is_shifted(views, originals):
+        """Whether each view's middle is somewhere within two pixels of the original's."""
+        return [
+            any(torch.equal(view[:, inner, inner], original[:, 4 + y : 28 + y, 4 + x : 28 + x])
+                for y in range(-2, 3) for x in range(-2, 3))
+            for view, original in zip(views, originals, strict=True)
+        ]
+
+    straight = is_shifted(first, plain)
+    assert straight == [not it for it in is_shifted(second, plain)]
+    assert 4 < sum(straight) < 28

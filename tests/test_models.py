@@ -29,6 +29,7 @@ def test_resnet9_is_the_originals():
     {"dropout": 0.5}, {"dropout": 0.5, "dropout_at": "blocks"}, {"shortcut": False}, {"width": 3},
     *({"model": "plaincnn", "norm": norm} for norm in ("none", "batch")),
     {"model": "plaincnn", "kernel_size": 5, "dropout": 0.3, "dropout_at": "blocks"},
+    {"block_convolutions": 1}, {"block_convolutions": 1, "block_kernel_size": 5},
 ])
 def test_every_argument_gives_ten_logits_and_trains_one_step(changes):
     config = RunConfig.of(**({"width": 8} | changes))
@@ -85,3 +86,40 @@ def test_the_layer_table_counts_every_parameter():
     rows = layers.layer_table(model)
     assert sum(row["parameters"] for row in rows) == layers.parameter_count(model)
     assert rows[0]["output"] == (4, 32, 32)
+
+
+def test_a_block_of_one_convolution_has_half_the_blocks_weights():
+    pair, single, wide = (models.build(RunConfig.of(width=8, **changes)) for changes in (
+        {}, {"block_convolutions": 1}, {"block_convolutions": 1, "block_kernel_size": 5}))
+    weights = [sum(p.numel() for name, p in model.named_parameters() if ".conv1.conv" in name or ".conv2.conv" in name)
+               for model in (pair, single, wide)]
+    assert weights[0] == 2 * weights[1]
+    assert weights[2] * 9 == weights[1] * 25
+
+
+def test_whitened_inputs_are_uncorrelated_with_variance_one():
+    net = models.build(RunConfig.of(model="speednet", width=8))
+    generator = torch.Generator().manual_seed(0)
+    # Neighbouring pixels and channels alike, as in photographs.
+    images = torch.nn.functional.avg_pool2d(torch.randn(200, 3, 34, 34, generator=generator), 3, stride=1)
+    images = images + images.mean(1, keepdim=True)
+    net.whiten(images)
+    with torch.no_grad():
+        out = nn.functional.conv2d(images, net.whitening.weight).permute(0, 2, 3, 1).reshape(-1, 24)
+    half, negative = out[:, :12], out[:, 12:]
+    assert torch.equal(half, -negative)
+    correlation = half.T @ half / len(half)
+    # The floor keeps directions of little variance below 1.
+    assert correlation.diag().max() < 1.01
+    assert correlation.diag()[-1] > 0.9
+    assert (correlation - correlation.diag().diag()).abs().max() < 1e-3
+
+
+def test_speednet_takes_other_sides_and_begins_near_indifference():
+    net = models.build(RunConfig.of(model="speednet", width=8)).eval()
+    net.whiten(torch.randn(100, 3, 32, 32, generator=torch.Generator().manual_seed(0)))
+    for side in (32, 24, 16):
+        logits = net(torch.randn(4, 3, side, side))
+        assert logits.shape == (4, 10)
+        assert logits.abs().max() < 3
+    assert not net.whitening.weight.requires_grad

@@ -53,7 +53,11 @@ def test_a_model_overfits_64_images():
 RANDOM = SMOKE.with_(epochs=4, augment="flip_crop_cutout", dropout=0.3, dropout_at="blocks", schedule="warmup_cosine")
 
 
-@pytest.mark.parametrize("changes", [{}, {"optimizer": "sgd"}, {"precision": "bfloat16"}])
+@pytest.mark.parametrize("changes", [
+    {}, {"optimizer": "sgd"}, {"precision": "bfloat16"},
+    {"model": "speednet", "optimizer": "muon", "learning_rate": 0.1, "augment": "alternating_flip_shift",
+     "low_resolution": 24, "low_resolution_epochs": 1.5},
+])
 def test_killed_at_a_random_step_it_resumes_to_the_same_bits(tmp_path, changes):
     config = RANDOM.with_(**changes)
     expected, _ = last_lines(config)
@@ -130,3 +134,22 @@ def test_the_same_run_on_a_gpu():
     history = training.train(config, *images).history
     assert history[-1]["train_loss"] < history[0]["train_loss"]
     assert models.build(config) is not None
+
+
+def test_test_time_views_are_an_average_of_the_image_and_its_neighbours():
+    inputs = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    for views, count in (("one", 1), ("mirror", 2), ("mirror_shift", 6)):
+        weighted = training.weighted_views(inputs, views)
+        assert len(weighted) == count
+        assert sum(weight for weight, _ in weighted) == 1
+        assert all(view.shape == inputs.shape for _, view in weighted)
+    left_up = weighted[1][1]
+    assert torch.equal(left_up[:, :, 1:, 1:], inputs[:, :, :-1, :-1])
+
+
+def test_without_held_out_images_there_is_no_validation():
+    config = SMOKE.with_(val_images=0, epochs=1)
+    (row,) = training.train(config, *data.split(data.load(config), config)).history
+    assert row["val_loss"] is None
+    assert row["val_accuracy"] is None
+    assert row["train_loss"] > 0

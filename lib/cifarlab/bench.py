@@ -19,6 +19,7 @@ from torchvision.datasets import CIFAR10
 
 from cifarlab import data, models, provenance, runner, store, training
 from cifarlab.config import RunConfig
+from cifarlab.optimizers import make_optimizers
 from cifarlab.paths import cifar10_root, project_root
 
 
@@ -46,10 +47,10 @@ def our_loop(config: RunConfig, pool: data.Images, images: int) -> float:
     config = config.with_(train_images=images, epochs=1)
     part = pool.take(torch.arange(images))
     model = models.build(config).to(memory_format=torch.channels_last)
-    optimizer = training.make_optimizer(config, model)
-    scheduler = training.make_scheduler(config, optimizer)
+    optimizers = make_optimizers(config, model)
+    schedulers = training.make_schedulers(config, optimizers)
     started = time.perf_counter()
-    training.train_epoch(model, optimizer, scheduler, part, config, epoch=0)
+    training.train_epoch(model, optimizers, schedulers, part, config, epoch=0)
     return images / (time.perf_counter() - started)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-FORMAT = 3
+FORMAT = 4
 
 
 def save(path: Path, state: dict[str, Any]) -> None:

@@ -14,12 +14,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from cifarlab.errors import LabError
 
-Model = Literal["resnet9", "plaincnn"]
+Model = Literal["resnet9", "plaincnn", "speednet"]
 Norm = Literal["none", "batch", "layer", "group", "instance"]
 DropoutAt = Literal["classifier", "blocks"]
-Augment = Literal["none", "flip", "flip_crop", "flip_crop_cutout"]
+Augment = Literal["none", "flip", "flip_crop", "flip_crop_cutout", "alternating_flip_shift"]
 InputNorm = Literal["none", "half", "channel"]
-Optimizer = Literal["sgd", "adam", "adamw"]
+Optimizer = Literal["sgd", "adam", "adamw", "muon"]
 Schedule = Literal["constant", "warmup_cosine", "step", "exponential", "linear", "one_cycle"]
 Precision = Literal["float32", "bfloat16", "auto"]
 
@@ -55,7 +55,7 @@ class RunConfig(BaseModel):
     # data
     dataset: Literal["cifar10", "synthetic"] = "cifar10"
     train_images: int = Field(40_000, ge=1, le=50_000, description="images trained on")
-    val_images: int = Field(10_000, ge=1, le=50_000, description="images held out of the training set")
+    val_images: int = Field(10_000, ge=0, le=50_000, description="images held out; 0: no validation")
     split_seed: int = Field(0, ge=0, description="seed of the training/validation split")
     input_norm: InputNorm = "half"
     augment: Augment = "none"
@@ -70,10 +70,12 @@ class RunConfig(BaseModel):
     shortcut: bool = True
     block_convolutions: int = Field(2, ge=1, le=2, description="convolutions in a residual block")
     block_kernel_size: int = Field(0, ge=0, le=15, description="side of the blocks' kernels; 0: as kernel_size; odd")
+    low_resolution: int = Field(0, ge=0, le=32, description="side of the images in the first epochs; 0: as they are")
+    low_resolution_epochs: float = Field(0.0, ge=0, le=1000)
     # training
     optimizer: Optimizer = "adam"
     learning_rate: float = Field(0.01, gt=0, le=10)
-    momentum: float = Field(0.9, ge=0, lt=1, description="SGD's momentum, Adam's beta1")
+    momentum: float = Field(0.9, ge=0, lt=1, description="SGD's and Muon's momentum, Adam's beta1")
     weight_decay: float = Field(0.0, ge=0, le=1)
     batch_size: int = Field(128, ge=2, le=50_000)
     epochs: int = Field(20, ge=1, le=1000)
@@ -103,6 +105,10 @@ class RunConfig(BaseModel):
                 raise ValueError(f"{name}: {size} is even; allowed: 1, 3, 5, 7, …")
         if self.model == "resnet9" and (self.depth < 5 or self.depth % 2 == 0):
             raise ValueError(f"depth: {self.depth} is not a depth of resnet9; allowed: 5, 7, 9, 11, …")
+        if self.low_resolution and self.model != "speednet":
+            raise ValueError(f"low_resolution: {self.low_resolution} needs model 'speednet'; the others need 32 x 32")
+        if self.low_resolution and self.low_resolution < 16:
+            raise ValueError(f"low_resolution: {self.low_resolution} is refused: nothing would be left; at least 16")
         if self.train_images + self.val_images > 50_000:
             raise ValueError(
                 f"train_images + val_images: {self.train_images + self.val_images} is more than the 50000 there are"
@@ -115,13 +121,18 @@ class RunConfig(BaseModel):
             neutral["warmup_offset"] = 0.01
         if self.dropout == 0:
             neutral["dropout_at"] = "classifier"
+        if not self.low_resolution or not self.low_resolution_epochs:
+            neutral |= {"low_resolution": 0, "low_resolution_epochs": 0.0}
         if self.block_kernel_size == self.kernel_size:
             neutral["block_kernel_size"] = 0
-        if self.model == "plaincnn" or self.depth == 5:
+        if self.model != "resnet9" or self.depth == 5:
             # Neither has a residual block.
             neutral |= {"shortcut": True, "block_convolutions": 2, "block_kernel_size": 0}
         if self.model == "plaincnn":
             neutral["depth"] = 4
+        if self.model == "speednet":
+            # Its shape is fixed but for the width.
+            neutral |= {"depth": 9, "kernel_size": 3, "norm": "batch", "dropout": 0.0, "dropout_at": "classifier"}
         for name, value in neutral.items():
             object.__setattr__(self, name, value)
         return self

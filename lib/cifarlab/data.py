@@ -132,16 +132,25 @@ def normalise(pixels: Tensor, input_norm: str) -> Tensor:
 
 
 def batches(
-    images: Images, config: RunConfig, shuffle: torch.Generator, augmentation: torch.Generator
+    images: Images, config: RunConfig, shuffle: torch.Generator, augmentation: torch.Generator, epoch: int = 0
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield one epoch of (inputs (B, 3, 32, 32) float32, labels (B,) int64), the last batch possibly smaller."""
+    mirrored = None
+    if config.augment == "alternating_flip_shift":
+        # Mirrored at random in the first epoch, then every other: both views are seen equally often (Jordan 2024).
+        mirrored = torch.rand(len(images), generator=stream(config.seed, "mirrored")) < 0.5
+        mirrored = (mirrored ^ bool(epoch % 2)).to(images.pixels.device)
     order = torch.randperm(len(images), generator=shuffle).to(images.pixels.device)
     for index in order.split(config.batch_size):
         # BatchNorm has no variance over a single image: such a left-over is dropped.
         if len(index) == 1 and len(order) > 1:
             return
         inputs = normalise(images.pixels[index], config.input_norm)
-        yield augment(inputs, config.augment, augmentation), images.labels[index]
+        if mirrored is not None:
+            inputs = random_crop(flip(inputs, mirrored[index]), augmentation, padding=2)
+        else:
+            inputs = augment(inputs, config.augment, augmentation)
+        yield inputs, images.labels[index]
 
 
 def augment(inputs: Tensor, kind: str, generator: torch.Generator) -> Tensor:
@@ -157,8 +166,12 @@ def augment(inputs: Tensor, kind: str, generator: torch.Generator) -> Tensor:
 
 def random_flip(inputs: Tensor, generator: torch.Generator) -> Tensor:
     """Mirror each image left to right with probability one half."""
-    flip = torch.rand(len(inputs), generator=generator, device=inputs.device) < 0.5
-    return torch.where(flip[:, None, None, None], inputs.flip(3), inputs)
+    return flip(inputs, torch.rand(len(inputs), generator=generator, device=inputs.device) < 0.5)
+
+
+def flip(inputs: Tensor, chosen: Tensor) -> Tensor:
+    """Mirror the ``chosen`` images (N,) bool left to right."""
+    return torch.where(chosen[:, None, None, None], inputs.flip(3), inputs)
 
 
 def random_crop(inputs: Tensor, generator: torch.Generator, padding: int = 4) -> Tensor:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from cifarlab.config import RunConfig
+from cifarlab.speednet import SpeedNet
 from cifarlab.streams import stream_seed
 
 
@@ -159,6 +160,8 @@ def build(config: RunConfig) -> nn.Module:
     }
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(stream_seed(config.seed, "initialisation"))
+        if config.model == "speednet":
+            return SpeedNet(config.width)
         if config.model == "plaincnn":
             return PlainCNN(**shared)
         return ResNet9(

@@ -18,7 +18,7 @@ from typing import Any
 from cifarlab.paths import project_root
 
 # The modules that can change a run's numbers.
-NUMERIC_MODULES = ("data", "models", "schedules", "streams", "training")
+NUMERIC_MODULES = ("data", "models", "optimizers", "schedules", "speednet", "streams", "training")
 
 
 # Digests of earlier code that gives the same numbers, and why.
@@ -26,6 +26,7 @@ SAME_NUMBERS = {
     "4ba24fc3714a": "the digest was computed another way; since then only GPU settings and records of sittings changed",
     "e4a8656ef35b": "since then only the function that finds the dataset's folder moved to another module",
     "53f69c5cf282": "since then gradient norms are noted, blocks may have one convolution, prediction may mirror",
+    "5d1a501bf4f9": "since then the optimizers moved to a module of their own, and a new network and Muon came",
 }
 
 

@@ -160,6 +160,6 @@ def make_result(
     )
 
 
-def _finite(value: float) -> float | None:
+def _finite(value: float | None) -> float | None:
     """JSON has no NaN; a value that is not a number is recorded as null."""
-    return value if abs(value) < float("inf") else None
+    return value if value is not None and abs(value) < float("inf") else None

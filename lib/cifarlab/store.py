@@ -27,14 +27,15 @@ class DamagedResultWarning(UserWarning):
 
 
 class EpochRow(BaseModel):
-    """One epoch. Losses in nats, accuracies as fractions; None where the loss was not a finite number."""
+    """One epoch. Losses in nats, accuracies as fractions; None where the loss was not a
+    finite number, and for validation where no image was held out."""
 
     model_config = ConfigDict(extra="forbid")
     epoch: int
     train_loss: float | None
     train_accuracy: float
     val_loss: float | None
-    val_accuracy: float
+    val_accuracy: float | None
     learning_rate: float
     seconds: float
     val_seconds: float
@@ -51,7 +52,7 @@ class Final(BaseModel):
     train_loss: float | None
     train_accuracy: float
     val_loss: float | None
-    val_accuracy: float
+    val_accuracy: float | None
     diverged: bool
     fit_loss: float | None = None
     fit_accuracy: float | None = None

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -16,9 +16,12 @@ from torch import Tensor, nn
 
 from cifarlab import checkpoints, data, models
 from cifarlab.config import RunConfig
+from cifarlab.optimizers import make_optimizers
 from cifarlab.schedules import factor
+from cifarlab.speednet import WHITENING_IMAGES, SpeedNet
 from cifarlab.streams import stream, stream_seed
 
+Views = Literal["one", "mirror", "mirror_shift"]
 # The optimizer steps, counted from 0, at which each layer's gradient norm is noted: early, where networks differ most.
 GRADIENT_STEPS = (0, 1, 3, 10, 30, 100, 300)
 
@@ -49,15 +52,6 @@ def warmup_steps(config: RunConfig) -> int:
     return round(config.warmup_epochs * steps_per_epoch(config))
 
 
-def make_optimizer(config: RunConfig, model: nn.Module) -> torch.optim.Optimizer:
-    """The optimizer of ``config``. ``fused`` updates all parameters in one pass over memory."""
-    shared = {"lr": config.learning_rate, "weight_decay": config.weight_decay, "fused": True}
-    if config.optimizer == "sgd":
-        return torch.optim.SGD(model.parameters(), momentum=config.momentum, **shared)
-    adam = torch.optim.Adam if config.optimizer == "adam" else torch.optim.AdamW
-    return adam(model.parameters(), betas=(config.momentum, 0.999), **shared)
-
-
 def learning_rate(config: RunConfig, step: int) -> float:
     """The rate of optimizer step ``step``, counted from 0 over the whole run."""
     total = config.epochs * steps_per_epoch(config)
@@ -66,11 +60,14 @@ def learning_rate(config: RunConfig, step: int) -> float:
     )
 
 
-def make_scheduler(config: RunConfig, optimizer: torch.optim.Optimizer) -> torch.optim.lr_scheduler.LambdaLR:
-    """The per-step schedule of ``config``."""
-    return torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda step: learning_rate(config, step) / config.learning_rate
-    )
+def make_schedulers(
+    config: RunConfig, optimizers: Sequence[torch.optim.Optimizer]
+) -> list[torch.optim.lr_scheduler.LambdaLR]:
+    """The per-step schedule of ``config`` for each of its optimizers."""
+    def rate(step: int) -> float:
+        return learning_rate(config, step) / config.learning_rate
+
+    return [torch.optim.lr_scheduler.LambdaLR(optimizer, rate) for optimizer in optimizers]
 
 
 def autocast(config: RunConfig, device: torch.device) -> torch.autocast:
@@ -98,8 +95,8 @@ def gradient_norms(model: nn.Module) -> dict[str, float]:
 
 def train_epoch(
     model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    scheduler: torch.optim.lr_scheduler.LRScheduler,
+    optimizers: Sequence[torch.optim.Optimizer],
+    schedulers: Sequence[torch.optim.lr_scheduler.LRScheduler],
     images: data.Images,
     config: RunConfig,
     epoch: int,
@@ -120,17 +117,22 @@ def train_epoch(
     correct = torch.zeros((), dtype=torch.int64, device=device)
     seen = 0
     model.train()
+    cut = data.batches(images, config, shuffle, augmentation, epoch)
+    low_resolution_steps = round(config.low_resolution_epochs * steps_per_epoch(config))
     first_step = epoch * steps_per_epoch(config)
-    for step, (inputs, labels) in enumerate(data.batches(images, config, shuffle, augmentation), start=first_step):
+    for step, (inputs, labels) in enumerate(cut, start=first_step):
+        if step < low_resolution_steps:
+            inputs = F.interpolate(inputs, size=config.low_resolution, mode="bilinear", antialias=True)
         with autocast(config, device):
             logits = model(inputs)
         loss = F.cross_entropy(logits.float(), labels, label_smoothing=config.label_smoothing)
         loss.backward()
         if gradients is not None and step in GRADIENT_STEPS:
             gradients.append({"step": step, "norms": gradient_norms(model)})
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        scheduler.step()
+        for optimizer, scheduler in zip(optimizers, schedulers, strict=True):
+            optimizer.step()
+            scheduler.step()
+        model.zero_grad(set_to_none=True)
         loss_sum += loss.detach() * len(labels)
         correct += (logits.argmax(1) == labels).sum()
         seen += len(labels)
@@ -139,13 +141,27 @@ def train_epoch(
     return loss_sum.item() / seen, correct.item() / seen
 
 
+def weighted_views(inputs: Tensor, views: Views) -> list[tuple[float, Tensor]]:
+    """The views (N, 3, 32, 32) over which :func:`predict` averages, with their weights."""
+    if views == "one":
+        return [(1.0, inputs)]
+    if views == "mirror":
+        return [(0.5, inputs), (0.5, inputs.flip(3))]
+    side = inputs.shape[3]
+    padded = F.pad(inputs, (1, 1, 1, 1), mode="reflect")
+    moved = [padded[:, :, place : place + side, place : place + side] for place in (0, 2)]
+    straight = [(0.25, inputs), *((0.125, view) for view in moved)]
+    return straight + [(weight, view.flip(3)) for weight, view in straight]
+
+
 @torch.no_grad()
 def predict(
-    model: nn.Module, images: data.Images, config: RunConfig, batch_size: int = 500, mirrored: bool = False
+    model: nn.Module, images: data.Images, config: RunConfig, batch_size: int = 500, views: Views = "one"
 ) -> Tensor:
     """Return logits (N, 10) float32 on the CPU, in evaluation mode, without augmentation.
 
-    With ``mirrored`` they are the mean of the image's and its mirror image's: test-time augmentation by flip.
+    ``views`` is test-time augmentation: with ``mirror`` the mean over the image and its mirror image; with
+    ``mirror_shift`` half of that and half of the same for the image moved by one pixel up and left, and down and right.
     """
     model.eval()
     device = images.pixels.device
@@ -153,8 +169,7 @@ def predict(
     for pixels in images.pixels.split(batch_size):
         inputs = data.normalise(pixels, config.input_norm)
         with autocast(config, device):
-            found = model(inputs).float()
-            logits.append((found + model(inputs.flip(3)).float()) / 2 if mirrored else found)
+            logits.append(sum(weight * model(view).float() for weight, view in weighted_views(inputs, views)))
     return torch.cat(logits).cpu()
 
 
@@ -182,16 +197,19 @@ def train(
     """
     device = train_images.pixels.device
     model = models.build(config).to(device, memory_format=torch.channels_last)
-    optimizer = make_optimizer(config, model)
-    scheduler = make_scheduler(config, optimizer)
+    if isinstance(model, SpeedNet):
+        model.whiten(data.normalise(train_images.pixels[:WHITENING_IMAGES], config.input_norm))
+    optimizers = make_optimizers(config, model)
+    schedulers = make_schedulers(config, optimizers)
     history: list[dict[str, float]] = []
     sittings: list[dict[str, Any]] = []
     gradients: list[dict[str, Any]] = []
     diverged = False
     if checkpoint and (state := checkpoints.load(checkpoint)):
         model.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
-        scheduler.load_state_dict(state["scheduler"])
+        for objects, states in ((optimizers, state["optimizers"]), (schedulers, state["schedulers"])):
+            for one, its_state in zip(objects, states, strict=True):
+                one.load_state_dict(its_state)
         history, diverged = state["history"], state["diverged"]
         sittings, gradients = state["sittings"], state["gradients"]
         if on_epoch:
@@ -204,11 +222,13 @@ def train(
                 break
             started = time.perf_counter()
             train_loss, train_accuracy = train_epoch(
-                model, optimizer, scheduler, train_images, config, epoch, on_step, gradients
+                model, optimizers, schedulers, train_images, config, epoch, on_step, gradients
             )
             trained = time.perf_counter()
-            val_loss, val_accuracy = score(predict(model, val_images, config), val_images.labels)
-            diverged = not (math.isfinite(train_loss) and math.isfinite(val_loss))
+            val_loss = val_accuracy = None
+            if len(val_images):
+                val_loss, val_accuracy = score(predict(model, val_images, config), val_images.labels)
+            diverged = not all(math.isfinite(loss) for loss in (train_loss, val_loss) if loss is not None)
             history.append({
                 "epoch": epoch + 1,
                 "train_loss": train_loss,
@@ -222,8 +242,8 @@ def train(
             if checkpoint:
                 checkpoints.save(checkpoint, {
                     "model": model.state_dict(),
-                    "optimizer": optimizer.state_dict(),
-                    "scheduler": scheduler.state_dict(),
+                    "optimizers": [optimizer.state_dict() for optimizer in optimizers],
+                    "schedulers": [scheduler.state_dict() for scheduler in schedulers],
                     "history": history,
                     "diverged": diverged,
                     "sittings": sittings,
