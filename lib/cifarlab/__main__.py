@@ -120,13 +120,22 @@ def final_test(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def bench(arguments: argparse.Namespace) -> int:
-    """Compare our training loop's speed with one written as the original's."""
-    from cifarlab import bench as benchmark
+BENCHMARKS = ("loops", "ceiling", "operations", "growth", "packing")
 
-    result = benchmark.compare(rounds=arguments.rounds)
-    print(benchmark.report(result))
-    print(f"written to {benchmark.write(result)}")
+
+def bench(arguments: argparse.Namespace) -> int:
+    """Measure speed and memory: our loop against the original's, the ceiling, growth, packing."""
+    from cifarlab.bench import ceiling, growth, loops, measuring, operations, packing
+
+    measures = {
+        "loops": lambda: loops.compare(rounds=arguments.rounds), "ceiling": ceiling.measure,
+        "operations": operations.measure, "growth": growth.measure, "packing": packing.measure,
+    }
+    for name in arguments.only or BENCHMARKS:
+        answer = measures[name]()
+        if name == "loops":
+            print(loops.report(answer))
+        print(f"written to {measuring.write(name, answer)}", flush=True)
     return 0
 
 
@@ -152,6 +161,7 @@ def main(argv: list[str] | None = None) -> int:
     command = commands.add_parser("bench", help=bench.__doc__)
     command.set_defaults(function=bench)
     command.add_argument("--rounds", type=int, default=5, help="how often the two loops alternate")
+    command.add_argument("--only", choices=BENCHMARKS, action="append", help="one benchmark; may be repeated")
     arguments = parser.parse_args(argv)
     try:
         preset = getattr(arguments, "preset", None)

@@ -1,14 +1,9 @@
-"""How fast our training loop is against one written as the original's: alternating, in one process, on real images.
-
-A speed depends on the processor and on what else it does that minute; the ratio within one run is what holds.
-"""
+"""How fast our training loop is against one written as the original's: alternating, in one process, on real images."""
 
 from __future__ import annotations
 
-import json
 import statistics
 import time
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,10 +12,11 @@ from torch.utils.data import DataLoader, Subset
 from torchvision import transforms
 from torchvision.datasets import CIFAR10
 
-from cifarlab import data, models, provenance, runner, store, training
+from cifarlab import data, models, runner, training
+from cifarlab.bench.ceiling import matmul_rates
 from cifarlab.config import RunConfig
 from cifarlab.optimizers import make_optimizers
-from cifarlab.paths import cifar10_root, project_root
+from cifarlab.paths import cifar10_root
 
 
 def original_loop(config: RunConfig, images: int) -> float:
@@ -54,16 +50,6 @@ def our_loop(config: RunConfig, pool: data.Images, images: int) -> float:
     return images / (time.perf_counter() - started)
 
 
-def matmul_rate(size: int = 2048, repeats: int = 8) -> float:
-    """FLOP/s of one large bfloat16 matrix product: the ceiling that convolutions are held against."""
-    a, b = (torch.randn(size, size, dtype=torch.bfloat16) for _ in range(2))
-    a @ b
-    started = time.perf_counter()
-    for _ in range(repeats):
-        a @ b
-    return repeats * 2 * size**3 / (time.perf_counter() - started)
-
-
 def compare(widths: tuple[int, ...] = (16, 32, 64), rounds: int = 5, seconds: float = 4.0) -> dict[str, Any]:
     """Alternate the two loops ``rounds`` times at each width, each about ``seconds`` long at the slower's speed.
 
@@ -93,17 +79,13 @@ def compare(widths: tuple[int, ...] = (16, 32, 64), rounds: int = 5, seconds: fl
             # Forward and both gradients: three times two operations a multiply-accumulate.
             "our_flops": 6 * macs * statistics.median(ours),
         })
-    facts = provenance.describe(torch.device("cpu"), torch.get_num_threads(), data.dataset_md5())
-    return {"name": "training loop", "precision": why, "matmul_bfloat16_flops": matmul_rate(), "rows": rows,
-            "provenance": facts}
+    return {"precision": why, "matmul_bfloat16_flops": matmul_rates()["bfloat16"], "rows": rows}
 
 
 def report(result: dict[str, Any]) -> str:
     """The comparison as a small table."""
-    cpu = result["provenance"]["cpu"]
     lines = [
-        f"{cpu['model']} ({', '.join(cpu['instructions'])}), {result['provenance']['threads']} threads; "
-        f"{result['precision']}",
+        result["precision"],
         f"{'width':>5} {'original':>10} {'ours':>10} {'ratio (min-max)':>20} {'of matmul':>10}",
     ]
     for row in result["rows"]:
@@ -114,10 +96,3 @@ def report(result: dict[str, Any]) -> str:
             f"{row['our_flops'] / result['matmul_bfloat16_flops']:>10.0%}"
         )
     return "\n".join(lines)
-
-
-def write(result: dict[str, Any]) -> Path:
-    """Write the comparison beside the results."""
-    path = project_root() / "results" / "bench" / "training-loop.json"
-    store.write_text(path, json.dumps(result, indent=1) + "\n")
-    return path

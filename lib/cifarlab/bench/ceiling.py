@@ -1,0 +1,81 @@
+"""What the processor could do at most: one large matrix product, and each bare convolution of the network."""
+
+from __future__ import annotations
+
+import statistics
+from typing import Any
+
+import torch
+from torch import nn
+
+from cifarlab import models
+from cifarlab.bench.measuring import alternate
+from cifarlab.config import RunConfig
+
+
+def matmul_rates(size: int = 2048, rounds: int = 8) -> dict[str, float]:
+    """FLOP/s of one large square matrix product, in bfloat16 and in float32."""
+    pairs = {
+        name: tuple(torch.randn(size, size).to(dtype) for _ in range(2))
+        for name, dtype in (("bfloat16", torch.bfloat16), ("float32", torch.float32))
+    }
+    seconds = alternate({name: lambda pair=pair: pair[0] @ pair[1] for name, pair in pairs.items()}, rounds)
+    return {name: 2 * size**3 / statistics.median(times) for name, times in seconds.items()}
+
+
+def layer_shapes(config: RunConfig) -> dict[str, tuple[nn.Conv2d, torch.Size, torch.Size]]:
+    """Each convolution of the network: the layer, and the shapes of its input and output for one image."""
+    shapes: dict[str, tuple[nn.Conv2d, torch.Size, torch.Size]] = {}
+    model = models.build(config).eval()
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Conv2d):
+            module.register_forward_hook(
+                lambda layer, inputs, output, name=name: shapes.update({name: (layer, inputs[0].shape, output.shape)}))
+    with torch.no_grad():
+        model(torch.zeros(1, 3, 32, 32))
+    return shapes
+
+
+def convolutions(config: RunConfig, rounds: int = 5) -> list[dict[str, Any]]:
+    """Each convolution of a step alone, in ``config``'s precision and channels_last: milliseconds of its three parts.
+
+    ``forward``, ``weights`` (the gradient of the filters), ``input`` (the gradient of the input; the first needs none).
+    """
+    dtype = torch.bfloat16 if config.precision == "bfloat16" else torch.float32
+    rows = []
+    for number, (name, (layer, inputs, outputs)) in enumerate(layer_shapes(config).items()):
+        def tensor(shape: tuple) -> torch.Tensor:
+            filled = torch.randn(config.batch_size, *shape[1:]).to(dtype)
+            return filled.contiguous(memory_format=torch.channels_last)
+
+        x, y = tensor(inputs), tensor(outputs)
+        w = layer.weight.detach().to(dtype).contiguous(memory_format=torch.channels_last)
+        fixed = (None, layer.stride, layer.padding, layer.dilation, False, [0, 0], 1)
+
+        def backward(mask: list[bool], x=x, y=y, w=w, fixed=fixed) -> object:
+            return torch.ops.aten.convolution_backward(y, x, w, *fixed, mask)
+
+        parts = {
+            "forward": lambda x=x, w=w, layer=layer: nn.functional.conv2d(x, w, padding=layer.padding),
+            "weights": lambda backward=backward: backward([False, True, False]),
+        }
+        if number:
+            parts["input"] = lambda backward=backward: backward([True, False, False])
+        seconds = alternate(parts, rounds)
+        flops = 2 * config.batch_size * outputs[2] * outputs[3] * w.numel()
+        rows.append({
+            "layer": name, "flops": flops, "input": list(inputs[1:]), "output": list(outputs[1:]),
+            "milliseconds": {part: 1e3 * statistics.median(times) for part, times in seconds.items()},
+        })
+    return rows
+
+
+def measure(widths: tuple[int, ...] = (16, 64)) -> dict[str, Any]:
+    """The matrix product's rates, and the bare convolutions of ResNet-9 at each width."""
+    from cifarlab import runner
+
+    config, why = runner.resolve_precision(RunConfig.of(precision="auto"), torch.device("cpu"))
+    return {
+        "precision": why, "matmul_flops": matmul_rates(),
+        "convolutions": {str(width): convolutions(config.with_(width=width)) for width in widths},
+    }

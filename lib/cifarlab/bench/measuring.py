@@ -1,0 +1,68 @@
+"""How the benchmarks measure: alternately, or each in a process of its own; and where they write."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from cifarlab import data, provenance, store
+from cifarlab.paths import project_root
+
+
+def alternate(actions: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
+    """Seconds of each action, ``rounds`` times in turn after one round that is not counted."""
+    seconds: dict[str, list[float]] = {name: [] for name in actions}
+    for action in actions.values():
+        action()
+    for _ in range(rounds):
+        for name, action in actions.items():
+            started = time.perf_counter()
+            action()
+            seconds[name].append(time.perf_counter() - started)
+    return seconds
+
+
+def points(values: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Measure each point (keyword arguments of :func:`cifarlab.bench.point.measure`), all at the same time.
+
+    Each in a fresh process, so that its peak memory is its own.
+    """
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-m", "cifarlab.bench.point", json.dumps(value)], stdout=subprocess.PIPE, text=True,
+            env=os.environ | {"OMP_NUM_THREADS": str(value.get("threads", torch.get_num_threads()))},
+        )
+        for value in values
+    ]
+    answers = []
+    for value, process in zip(values, processes, strict=True):
+        out, _ = process.communicate()
+        if process.returncode:
+            raise RuntimeError(f"the benchmark of {dict(value)} failed with exit status {process.returncode}")
+        answers.append(dict(value) | json.loads(out))
+    return answers
+
+
+def path_of(name: str) -> Path:
+    return project_root() / "results" / "bench" / f"{name}.json"
+
+
+def write(name: str, answer: Mapping[str, Any]) -> Path:
+    """Write a benchmark's answer with the machine's description."""
+    facts = provenance.describe(torch.device("cpu"), torch.get_num_threads(), data.dataset_md5())
+    store.write_text(path_of(name), json.dumps({"name": name, **answer, "provenance": facts}, indent=1) + "\n")
+    return path_of(name)
+
+
+def read(name: str) -> dict[str, Any] | None:
+    """A benchmark's answer, or None where it was not measured."""
+    path = path_of(name)
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
