@@ -14,7 +14,12 @@ from typing import Any
 import torch
 
 from cifarlab import data, provenance, store
+from cifarlab.errors import LabError
 from cifarlab.paths import project_root
+
+
+class BenchmarkError(LabError):
+    """A benchmark's answer is missing, or one of its processes failed."""
 
 
 def alternate(actions: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
@@ -46,13 +51,14 @@ def points(values: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     for value, process in zip(values, processes, strict=True):
         out, _ = process.communicate()
         if process.returncode:
-            raise RuntimeError(f"the benchmark of {dict(value)} failed with exit status {process.returncode}")
+            raise BenchmarkError(f"the benchmark of {dict(value)} failed with exit status {process.returncode}")
         answers.append(dict(value) | json.loads(out))
     return answers
 
 
-def path_of(name: str) -> Path:
-    return project_root() / "results" / "bench" / f"{name}.json"
+def path_of(name: str, folder: str | None = None) -> Path:
+    """Where a benchmark's answer lies: in ``results/bench``, or in another folder, such as another machine's."""
+    return (project_root() / (folder or "results/bench")) / f"{name}.json"
 
 
 def write(name: str, answer: Mapping[str, Any]) -> Path:
@@ -62,7 +68,13 @@ def write(name: str, answer: Mapping[str, Any]) -> Path:
     return path_of(name)
 
 
-def read(name: str) -> dict[str, Any] | None:
-    """A benchmark's answer, or None where it was not measured."""
-    path = path_of(name)
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+def read(name: str, folder: str | None = None) -> dict[str, Any]:
+    """A benchmark's answer.
+
+    Raises:
+        BenchmarkError: it was not measured.
+    """
+    path = path_of(name, folder)
+    if not path.is_file():
+        raise BenchmarkError(f"{path} is not there. `make bench` measures it ({name}: about two minutes).")
+    return json.loads(path.read_text(encoding="utf-8"))

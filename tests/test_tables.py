@@ -1,0 +1,85 @@
+"""Tables and figures of the studies: what they show of constructed runs."""
+
+from __future__ import annotations
+
+import math
+
+import pandas as pd
+import pytest
+from cifarlab import layers, models, stats, studies, study_figures, tables
+from cifarlab.config import RunConfig
+
+STUDY = """
+title: T
+question: Q?
+factor: dropout
+preset: smoke
+seeds: [0, 1]
+reference: none
+levels:
+  none: {}
+  half: {dropout: 0.5}
+  lost: {optimizer: sgd, learning_rate: 10, weight_decay: 1, norm: none, epochs: 8}
+"""
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory):
+    """The results of a small study, one level of which diverges."""
+    from cifarlab import runner
+
+    folder = tmp_path_factory.mktemp("tables")
+    (folder / "mine.yml").write_text(STUDY)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CIFARLAB_RESULTS", str(folder / "results"))
+        study = studies.load("mine", folder)
+        for _, config in study.runs():
+            runner.run(config)
+        yield studies.ensure(study, train=False)
+
+
+def test_a_studys_table_has_a_row_a_level_its_cost_and_its_verdict(found):
+    comparisons = tables.compare(found)
+    frame = tables.study_table(found, comparisons).data.set_index("dropout")
+    assert list(frame.index) == ["none", "half"]
+    assert frame.loc["none", "difference (points)"] == "reference"
+    model = models.build(found.config_of("half"))
+    assert frame.loc["half", "parameters"] == f"{layers.parameter_count(model):,}"
+    expected = stats.mean_interval(100 * found.values("val_accuracy", "half"))
+    assert frame.loc["half", "val. acc. (%)"] == f"{expected.mean:.2f} ± {expected.half_width:.2f}"
+    assert frame.loc["half", "n"] == 2
+    assert frame.loc["half", "verdict"] in tables.WORDS.values()
+    assert "n = 2" in tables.verdicts(comparisons)
+
+
+def test_a_study_without_runs_says_so(tmp_path, results):
+    (tmp_path / "mine.yml").write_text(STUDY)
+    empty = studies.ensure(studies.load("mine", tmp_path), required=False)
+    assert empty.fewest_seeds == 0
+    assert tables.study_table(empty, tables.compare(empty)).data.iloc[0, 0] == tables.NO_RUN
+    assert "nothing to compare" in tables.verdicts(tables.compare(empty))
+    for figure in (study_figures.sweep(empty.runs, [], "x"), study_figures.pareto(empty.runs, tables.costs(empty), [],
+                                                                                 {"macs": "MACs"})):
+        assert study_figures.EMPTY in [text.get_text() for axis in figure.axes for text in axis.texts]
+    with pytest.raises(studies.RunFailedError, match="make results STUDY=mine"):
+        studies.ensure(studies.load("mine", tmp_path))
+
+
+def test_gradient_norms_are_kept_by_step_and_layer(found):
+    rows = found.gradients[(found.gradients.level == "none") & (found.gradients.seed == 0)]
+    assert set(rows.step) == {0, 1, 3}
+    assert (rows[rows.layer == "prep.conv"].norm > 0).all()
+
+
+def test_the_median_first_epoch_counts_runs_that_never_get_there():
+    assert tables.first_epoch(pd.Series([2.0, 4.0, 3.0])) == "3"
+    assert tables.first_epoch(pd.Series([2.0, math.nan, math.nan])) == "never (1 of 3 runs)"
+
+
+def test_receptive_fields_by_hand():
+    # PlainCNN: (3x3, pool 2) three times. 3, 4, 8, 10, 18, 22.
+    rows = layers.layer_table(models.build(RunConfig.of(model="plaincnn", width=2)))
+    assert study_figures.receptive_field_sizes(rows) == [3, 4, 8, 10, 18, 22]
+    rows = layers.layer_table(models.build(RunConfig.of(width=2, kernel_size=1)))
+    # 1x1 kernels see only what pooling gathers.
+    assert study_figures.receptive_field_sizes(rows)[-1] == 32
