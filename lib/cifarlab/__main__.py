@@ -120,17 +120,17 @@ def final_test(arguments: argparse.Namespace) -> int:
     return 0
 
 
-BENCHMARKS = ("loops", "ceiling", "trials", "operations", "growth", "packing")
+BENCHMARKS = ("loops", "ceiling", "trials", "operations", "growth", "packing", "costs")
 
 
 def bench(arguments: argparse.Namespace) -> int:
     """Measure speed and memory: our loop against the original's, the ceiling, growth, packing."""
-    from cifarlab.bench import ceiling, growth, loops, measuring, operations, packing, trials
+    from cifarlab.bench import ceiling, costs, growth, loops, measuring, operations, packing, trials
 
     measures = {
         "loops": lambda: loops.compare(rounds=arguments.rounds), "ceiling": ceiling.measure,
         "trials": trials.measure, "operations": operations.measure, "growth": growth.measure,
-        "packing": packing.measure,
+        "packing": packing.measure, "costs": costs.measure,
     }
     for name in arguments.only or BENCHMARKS:
         answer = measures[name]()

@@ -31,15 +31,19 @@ def pareto(
 
     Every seed a dot, the level's mean a mark with its name; a grey line joins the levels that no other beats in both.
     """
-    figure, axes = new_figure(len(axes_of), width=3.5, height=3.4)
-    if not levels:
+    axes_of = {cost: label for cost, label in axes_of.items() if costs[cost].notna().any()}
+    figure, axes = new_figure(max(1, len(axes_of)), width=3.5, height=3.4)
+    if not levels or not axes_of:
         return _empty(figure)
     means = {
         level: in_percent(column, runs[(runs["level"] == level) & ~runs["diverged"]][column].astype(float))
         for level in levels
     }
     for axis, (cost, label) in zip(axes, axes_of.items(), strict=True):
-        points = sorted((float(costs[cost][level]), float(means[level].mean()), level) for level in levels)
+        points = sorted(
+            (float(costs[cost][level]), float(means[level].mean()), level)
+            for level in levels if pd.notna(costs[cost][level])
+        )
         best, front = -np.inf, []
         for x, y, _ in points:
             if y > best:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import pandas as pd
 from pandas.io.formats.style import Styler
 
 from cifarlab import layers, models, stats
+from cifarlab.bench import costs as bench_costs
+from cifarlab.bench import measuring
 from cifarlab.stats import Comparison, mean_interval, p_text
 from cifarlab.studies import StudyResults
 
@@ -28,14 +31,23 @@ def compare(results: StudyResults, column: str = "val_accuracy", same_within: fl
 
 
 def costs(results: StudyResults) -> pd.DataFrame:
-    """What each level costs: trainable values, multiply-accumulates an image, seconds an epoch (median of its runs)."""
+    """What each level costs: trainable values, multiply-accumulates an image, seconds an epoch.
+
+    Seconds come from the benchmark, where all levels were timed in turn on a quiet machine: those of the runs
+    themselves depend on what else it did that hour. NaN where a level was not timed.
+    """
+    try:
+        timed = measuring.read("costs")
+    except measuring.BenchmarkError:
+        timed = {"kinds": {}}
     rows = []
     for level in results.levels:
-        model = models.build(results.config_of(level))
-        seconds = results.history[results.history["level"] == level]["seconds"].median()
+        config = results.config_of(level)
+        model = models.build(config)
         rows.append({
             "level": level, "parameters": layers.parameter_count(model),
-            "macs": sum(row["macs"] for row in layers.layer_table(model)), "seconds": seconds,
+            "macs": sum(row["macs"] for row in layers.layer_table(model)),
+            "seconds": bench_costs.seconds_per_epoch(config, timed) or math.nan,
         })
     return pd.DataFrame(rows, columns=["level", "parameters", "macs", "seconds"]).set_index("level")
 
@@ -53,7 +65,7 @@ def study_table(results: StudyResults, comparisons: Sequence[Comparison]) -> Sty
         row = {
             results.study.factor: level, "n": accuracy.n,
             "parameters": f"{cost.parameters[level]:,}", "MACs (M)": f"{cost.macs[level] / 1e6:.1f}",
-            "s / epoch": f"{cost.seconds[level]:.0f}",
+            "s / epoch": seconds(cost.seconds[level]),
             "train loss": f"{mean('train_loss'):.3f}", "val. loss": f"{mean('val_loss'):.3f}",
             "val. acc. (%)": _plus_minus(accuracy),
         }
@@ -78,6 +90,11 @@ def _plus_minus(estimate: stats.Estimate) -> str:
     return f"{estimate.mean:.2f}" + (f" ± {estimate.half_width:.2f}" if estimate.n > 1 else "")
 
 
+def seconds(value: float) -> str:
+    """Seconds as a table shows them; – where they were not measured."""
+    return "–" if math.isnan(value) else f"{value:.0f}"
+
+
 def signed(difference: stats.Estimate) -> str:
     """A difference with its sign and, from two pairs on, the half width of its interval; – where there is no pair."""
     if not difference.n:
@@ -89,6 +106,11 @@ def verdicts(comparisons: Sequence[Comparison], what: str = "final validation ac
     """The verdict on every level, as a Markdown list."""
     if not comparisons:
         return "There is nothing to compare yet."
+    if all(comparison.word == "one seed" for comparison in comparisons):
+        return (
+            "There is one seed of each level yet. One pair of runs has no interval, so its difference may be the "
+            "level's or the seed's, and no verdict is given."
+        )
     return "\n".join(f"- {stats.comparison_verdict(what, comparison, unit)}" for comparison in comparisons)
 
 

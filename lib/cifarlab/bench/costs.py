@@ -1,0 +1,64 @@
+"""How long an epoch of each level of each study takes, against the studies' common reference, alternating."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from cifarlab import data, models, studies, training
+from cifarlab.bench.measuring import alternate
+from cifarlab.config import PRESETS, RunConfig
+from cifarlab.optimizers import make_optimizers
+
+
+def kind_of_run(config: RunConfig) -> RunConfig:
+    """``config`` without what does not change the time of an image: seed, rates, length, the dropout's rate."""
+    return config.with_(
+        seed=0, split_seed=0, epochs=1, train_images=40_000, val_images=10_000, schedule="constant",
+        learning_rate=0.01, momentum=0.9, weight_decay=0.0, label_smoothing=0.0, input_norm="half",
+        dropout=0.5 if config.dropout else 0.0,
+    )
+
+
+REFERENCE = kind_of_run(RunConfig.of(**PRESETS["laptop"]))
+
+
+def trainer(config: RunConfig, pool: data.Images) -> Callable[[], object]:
+    """Return a function that trains on all of ``pool`` once at each call."""
+    config = config.with_(train_images=len(pool), val_images=0)
+    model = models.build(config).to(memory_format=torch.channels_last)
+    optimizers = make_optimizers(config, model)
+
+    def train() -> None:
+        training.train_epoch(model, optimizers, training.make_schedulers(config, optimizers), pool, config, 0)
+
+    return train
+
+
+def measure(images: int = 512, rounds: int = 3) -> dict[str, Any]:
+    """Seconds an image of every kind of run in the narrow studies, and its ratio to the reference's, one a round."""
+    pool = data.load_cifar10(train=True).take(torch.arange(images))
+    kinds = {}
+    for name in studies.names():
+        study = studies.load(name)
+        if study.preset == "laptop":
+            for level in study.levels:
+                kind = kind_of_run(study.config(level, study.seeds[0]))
+                kinds[kind.id] = kind
+    answers = {}
+    for kind_id, kind in kinds.items():
+        taken = alternate({"reference": trainer(REFERENCE, pool), "kind": trainer(kind, pool)}, rounds)
+        answers[kind_id] = {
+            "seconds_per_image": statistics.median(taken["kind"]) / images,
+            "ratio": [other / own for own, other in zip(taken["reference"], taken["kind"], strict=True)],
+        }
+    return {"reference": REFERENCE.id, "images": images, "kinds": answers}
+
+
+def seconds_per_epoch(config: RunConfig, answers: dict[str, Any]) -> float | None:
+    """Seconds of one epoch of ``config``, from the answers of :func:`measure`; None where its kind was not measured."""
+    found = answers["kinds"].get(kind_of_run(config).id)
+    return config.train_images * found["seconds_per_image"] if found else None
