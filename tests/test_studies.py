@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from cifarlab import __main__ as cli
 from cifarlab import store, studies
-from cifarlab.config import PRESETS, ConfigError
+from cifarlab.config import PRESETS, ConfigError, RunConfig
 
 GOOD = """
 title: T
@@ -221,3 +221,11 @@ def test_status_says_what_is_there_and_what_is_missing(smoke_results, monkeypatc
     for name in studies.names():
         assert name in printed
     assert "in the store, in none of these studies" in printed
+
+
+def test_narrow_runs_are_packed_and_wide_ones_get_all_cores():
+    narrow, wide = RunConfig.of(width=16), RunConfig.of(width=2 * cli.PACKED_WIDTH)
+    assert cli.shared_out([wide, narrow], None, "cpu") == [([narrow], cli.cores()), ([wide], 1)]
+    assert cli.shared_out([wide], None, "cpu") == [([wide], 1)]
+    assert cli.shared_out([wide, narrow], 3, "cpu") == [([wide, narrow], 3)]
+    assert cli.cores() >= 1

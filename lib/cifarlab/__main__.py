@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import sys
+import time
 from concurrent.futures import ProcessPoolExecutor
 
 from cifarlab import store, studies
@@ -42,17 +44,45 @@ def planned(chosen: list[studies.Study], first_seeds: int | None = None) -> list
     return [config for _, config in sorted(runs, key=lambda run: run[0])]
 
 
+# Up to this width, a run a core on one thread each finishes more runs an hour than one run on all threads
+# (results/bench/packing.json, drawn in the chapter on speed).
+PACKED_WIDTH = 64
+
+
+def shared_out(
+    configs: list[studies.RunConfig], workers: int | None, device: str
+) -> list[tuple[list[studies.RunConfig], int]]:
+    """Split runs into groups, each with how many of it are trained at once: on processors narrow ones first, packed."""
+    if workers is not None:
+        return [(configs, workers)]
+    from cifarlab.runner import choose_device
+
+    if choose_device(device).type == "cuda":
+        return [(configs, 1)]
+    narrow = [config for config in configs if config.width <= PACKED_WIDTH]
+    wide = [config for config in configs if config.width > PACKED_WIDTH]
+    return [(group, count) for group, count in ((narrow, cores()), (wide, 1)) if group]
+
+
+def cores() -> int:
+    """The processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def results(arguments: argparse.Namespace) -> int:
     """Execute what is missing. Interrupt it at any moment; the next call goes on."""
     configs = planned(chosen_studies(arguments), arguments.seeds)
     todo = studies.missing(configs)
     print(f"{len({c.id for c in configs}) - len(todo)} runs are in the store, {len(todo)} to do", flush=True)
-    options = {"device": arguments.device, "stop_after_seconds": arguments.budget}
-    if arguments.workers > 1:
-        with ProcessPoolExecutor(arguments.workers) as pool:
-            failures = studies.execute_all(configs, pool, threads=1, at_once=arguments.workers, **options)
-    else:
-        failures = studies.execute_all(configs, **options)
+    started, failures = time.monotonic(), []
+    for group, workers in shared_out(configs, arguments.workers, arguments.device):
+        left = None if arguments.budget is None else arguments.budget - (time.monotonic() - started)
+        options = {"device": arguments.device, "stop_after_seconds": left}
+        if workers > 1:
+            with ProcessPoolExecutor(workers) as pool:
+                failures += studies.execute_all(group, pool, threads=1, at_once=workers, **options)
+        else:
+            failures += studies.execute_all(group, **options)
     for failure in failures:
         print(failure, file=sys.stderr)
     return 1 if failures else 0
@@ -152,7 +182,8 @@ def main(argv: list[str] | None = None) -> int:
     command = commands.choices["results"]
     command.add_argument("--device", default="auto", help="auto, cpu or cuda")
     command.add_argument("--seeds", type=int, help="only the first so many seeds of each study")
-    command.add_argument("--workers", type=int, default=1, help="runs at once, one thread each (1: all cores for one)")
+    command.add_argument("--workers", type=int,
+                         help="runs at once, one thread each (1: all cores for one; default: what finishes most)")
     command.add_argument("--budget", type=seconds, help="start no further run after this long, such as 2h")
     commands.add_parser("download", help=download.__doc__).set_defaults(function=download)
     commands.add_parser("card", help=card.__doc__).set_defaults(function=card)

@@ -78,8 +78,9 @@ class Predictions:
         return wrong[np.argsort(-confidence[wrong], kind="stable")[:count]]
 
 
-def predictions_path(run_id: str) -> Path:
-    return results_root() / "predictions" / f"{run_id}.npz"
+def predictions_path(run_id: str, views: str = "one") -> Path:
+    """Where a run's test predictions are committed; those averaged over several views lie beside the plain ones."""
+    return results_root() / "predictions" / (f"{run_id}.npz" if views == "one" else f"{run_id}.{views}.npz")
 
 
 def model_path(run_id: str) -> Path:
@@ -87,15 +88,17 @@ def model_path(run_id: str) -> Path:
     return results_root() / "models" / f"{run_id}.pt"
 
 
-def predictions(config: RunConfig) -> Predictions:
+def predictions(config: RunConfig, views: str = "one") -> Predictions:
     """The test predictions of a finished run: those committed, else made now from its weights and written.
+
+    ``views`` as in :func:`cifarlab.training.predict`: ``mirror`` and ``mirror_shift`` average over several views.
 
     Raises:
         NoPredictionsError: there is neither. DatasetError: the test images are needed and not there.
     """
-    path = predictions_path(config.id)
+    path = predictions_path(config.id, views)
     if not path.is_file():
-        found = compute(config)
+        found = compute(config, views)
         buffer = io.BytesIO()
         np.savez_compressed(
             buffer, logits=found.logits.astype(np.float16), labels=found.labels.astype(np.uint8),
@@ -108,7 +111,7 @@ def predictions(config: RunConfig) -> Predictions:
         )
 
 
-def compute(config: RunConfig) -> Predictions:
+def compute(config: RunConfig, views: str = "one") -> Predictions:
     """Evaluate the run's weights on the test set. Raises as :func:`predictions`."""
     import torch
 
@@ -125,7 +128,7 @@ def compute(config: RunConfig) -> Predictions:
     model = models.build(config).to(memory_format=torch.channels_last)
     model.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
     images = data.load(config, train=False)
-    logits = training.predict(model, images, config.with_(precision="float32"))
+    logits = training.predict(model, images, config.with_(precision="float32"), views=views)
     # The mistakes are ranked as a reader of the half-precision file will rank them.
     rounded = logits.half().float().numpy()
     found = Predictions(rounded, images.labels.numpy(), np.empty(0))

@@ -233,6 +233,8 @@ def execute_all(
 
     todo = missing(configs)
     failures: list[str] = []
+    if stop_after_seconds is not None and stop_after_seconds <= 0:
+        return failures
     started = time.monotonic()
     bar = tqdm(total=len(todo), unit="run", file=sys.stderr, disable=not todo, leave=False, dynamic_ncols=True)
     with bar:

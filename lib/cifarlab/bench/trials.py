@@ -88,7 +88,7 @@ def stepper(step: Step, width: int, pool: data.Images) -> Callable[[], None]:
     return train
 
 
-def measure(widths: tuple[int, ...] = (16, 64), images: int = 2_048, rounds: int = 5) -> dict[str, Any]:
+def measure(widths: tuple[int, ...] = (16, 64), images: int = 512, rounds: int = 3) -> dict[str, Any]:
     """Each variant's speed over ours, images a second, alternating; by width and variant, one ratio a round.
 
     Without a C++ compiler ``torch.compile`` is left out, and without fast bfloat16 both of its variants.
