@@ -184,19 +184,21 @@ def tornado(rows: Sequence[Mapping]) -> BookFigure:
     ordered = sorted(rows, key=lambda row: row["high"][1].mean - row["low"][1].mean)
     figure, (points, time) = new_figure(2, width=4.0, height=1.0 + 0.66 * len(rows))
     for number, row in enumerate(ordered):
-        for colour, marker, (level, estimate, cost) in ((COLOURS[1], "v", row["low"]), (COLOURS[0], "^", row["high"])):
+        for colour, marker, (_, estimate, cost) in ((COLOURS[1], "v", row["low"]), (COLOURS[0], "^", row["high"])):
             place = number - 0.12
             points.add_patch(Rectangle((0, place - 0.2), estimate.mean, 0.4, facecolor=colour, alpha=0.75, linewidth=0))
             if estimate.n > 1:
                 points.plot([estimate.low, estimate.high], [place, place], color=INK, linewidth=1)
-            points.annotate(level, (estimate.mean, place + 0.22), ha="left" if estimate.mean < 0 else "right",
-                            va="bottom", fontsize=7.5, color=INK)
             time.plot(cost, place, linestyle="", marker=marker, markersize=8, color=colour)
+        # The worst level's name over the bar's left end, the best one's right of its right end: they never meet.
+        points.annotate(row["low"][0], (row["low"][1].mean, number + 0.1), va="bottom", fontsize=7.5, color=INK)
+        points.annotate(row["high"][0], (max(0.0, row["high"][1].mean), number - 0.12), xytext=(4, 0),
+                        textcoords="offset points", va="center", fontsize=7.5, color=INK)
         time.plot([row["low"][2], row["high"][2]], [number - 0.12] * 2, color=FAINT, linewidth=1, zorder=1)
     ends = [end[1].mean for row in rows for end in (row["low"], row["high"])]
     low, high = min(0.0, *ends), max(0.0, *ends)
-    margin = 0.06 * max(high - low, 1e-9)
-    points.set(xlim=(low - margin, high + margin), xlabel="difference in validation accuracy (points)")
+    span = max(high - low, 1e-9)
+    points.set(xlim=(low - 0.06 * span, high + 0.45 * span), xlabel="difference in validation accuracy (points)")
     points.set_yticks(range(len(rows)), [row["study"] for row in ordered])
     time.set_yticks(range(len(rows)), [""] * len(rows))
     time.set(xscale="log", xlabel="time an epoch, reference = 1")
