@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from cifarlab import __main__ as cli
-from cifarlab import store, studies
+from cifarlab import execution, store, studies
 from cifarlab.config import PRESETS, ConfigError, RunConfig
 
 GOOD = """
@@ -107,8 +107,8 @@ def test_ensure_reads_what_exists_and_trains_only_on_changed_parameters(results,
         trained.append(config.id)
         runner.run(config)
 
-    monkeypatch.setattr(studies, "execute", execute)
-    with pytest.raises(studies.RunFailedError, match=r"none of its 4 runs .*`make results STUDY=mine"):
+    monkeypatch.setattr(execution, "execute", execute)
+    with pytest.raises(execution.RunFailedError, match=r"none of its 4 runs .*`make results STUDY=mine"):
         studies.ensure(study)
     assert trained == []
     found = studies.ensure(study, seeds="[0]")
@@ -129,13 +129,13 @@ def test_a_run_that_fails_is_reported_and_the_others_go_on(results, tmp_path, mo
 
     def execute(config, device="auto", threads=None):
         if config.dropout:
-            raise studies.RunFailedError(f"{config.id}: out of memory")
+            raise execution.RunFailedError(f"{config.id}: out of memory")
         from cifarlab import runner
 
         runner.run(config)
 
-    monkeypatch.setattr(studies, "execute", execute)
-    failures = studies.execute_all([config for _, config in study.runs()])
+    monkeypatch.setattr(execution, "execute", execute)
+    failures = execution.execute_all([config for _, config in study.runs()])
     assert len(failures) == 2
     assert all("out of memory" in line for line in failures)
     assert len(store.read_all()) == 2
@@ -143,9 +143,9 @@ def test_a_run_that_fails_is_reported_and_the_others_go_on(results, tmp_path, mo
 
 def test_the_budget_starts_no_further_run(results, tmp_path, monkeypatch):
     study = studies.load("mine", written(tmp_path, GOOD))
-    monkeypatch.setattr(studies, "execute", lambda *_, **__: pytest.fail("a run was started after the budget"))
+    monkeypatch.setattr(execution, "execute", lambda *_, **__: pytest.fail("a run was started after the budget"))
     configs = [config for _, config in study.runs()]
-    assert studies.execute_all(configs, stop_after_seconds=-1) == []
+    assert execution.execute_all(configs, stop_after_seconds=-1) == []
 
 
 def test_what_a_level_sets_wins_and_levels_may_not_become_the_same_run(tmp_path):
@@ -161,10 +161,10 @@ def test_a_damaged_result_counts_as_missing(results, tmp_path):
     study = studies.load("mine", written(tmp_path, GOOD))
     config = study.config("plain", 0)
     runner.run(config)
-    assert studies.missing([config]) == []
+    assert execution.missing([config]) == []
     store.path_of(config.id).write_text("{")
     with pytest.warns(store.DamagedResultWarning):
-        assert studies.missing([config]) == [config]
+        assert execution.missing([config]) == [config]
 
 
 def test_a_diverged_run_is_counted_apart_and_drawn_as_such(results, tmp_path):
@@ -186,13 +186,13 @@ def test_a_diverged_run_is_counted_apart_and_drawn_as_such(results, tmp_path):
 def test_an_executor_carries_the_runs_and_the_budget_takes_back_what_waits(results, tmp_path, monkeypatch):
     study = studies.load("mine", written(tmp_path, GOOD))
     started = []
-    monkeypatch.setattr(studies, "execute", lambda config, *_: (started.append(config.id), time.sleep(0.2)))
+    monkeypatch.setattr(execution, "execute", lambda config, *_: (started.append(config.id), time.sleep(0.2)))
     configs = [config for _, config in study.runs()]
     with ThreadPoolExecutor(1) as pool:
-        assert studies.execute_all(configs, pool, stop_after_seconds=0.1) == []
+        assert execution.execute_all(configs, pool, stop_after_seconds=0.1) == []
     assert started == [configs[0].id]
     with ThreadPoolExecutor(4) as pool:
-        assert studies.execute_all(configs, pool, at_once=2) == []
+        assert execution.execute_all(configs, pool, at_once=2) == []
     assert sorted(started[1:]) == sorted(config.id for config in configs)
 
 

@@ -6,7 +6,7 @@ import math
 
 import pandas as pd
 import pytest
-from cifarlab import layers, models, stats, studies, study_figures, tables
+from cifarlab import execution, layers, models, stats, studies, study_figures, tables
 from cifarlab.config import RunConfig
 
 STUDY = """
@@ -61,7 +61,7 @@ def test_a_study_without_runs_says_so(tmp_path, results):
     for figure in (study_figures.sweep(empty.runs, [], "x"), study_figures.pareto(empty.runs, tables.costs(empty), [],
                                                                                  {"macs": "MACs"})):
         assert study_figures.EMPTY in [text.get_text() for axis in figure.axes for text in axis.texts]
-    with pytest.raises(studies.RunFailedError, match="make results STUDY=mine"):
+    with pytest.raises(execution.RunFailedError, match="make results STUDY=mine"):
         studies.ensure(studies.load("mine", tmp_path))
 
 

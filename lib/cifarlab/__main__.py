@@ -9,7 +9,7 @@ import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
 
-from cifarlab import store, studies
+from cifarlab import execution, store, studies
 from cifarlab.config import PRESETS, ConfigError, did_you_mean
 from cifarlab.errors import LabError
 from cifarlab.paths import results_root
@@ -72,7 +72,7 @@ def cores() -> int:
 def results(arguments: argparse.Namespace) -> int:
     """Execute what is missing. Interrupt it at any moment; the next call goes on."""
     configs = planned(chosen_studies(arguments), arguments.seeds)
-    todo = studies.missing(configs)
+    todo = execution.missing(configs)
     print(f"{len({c.id for c in configs}) - len(todo)} runs are in the store, {len(todo)} to do", flush=True)
     started, failures = time.monotonic(), []
     for group, workers in shared_out(configs, arguments.workers, arguments.device):
@@ -80,9 +80,9 @@ def results(arguments: argparse.Namespace) -> int:
         options = {"device": arguments.device, "stop_after_seconds": left}
         if workers > 1:
             with ProcessPoolExecutor(workers) as pool:
-                failures += studies.execute_all(group, pool, threads=1, at_once=workers, **options)
+                failures += execution.execute_all(group, pool, threads=1, at_once=workers, **options)
         else:
-            failures += studies.execute_all(group, **options)
+            failures += execution.execute_all(group, **options)
     for failure in failures:
         print(failure, file=sys.stderr)
     return 1 if failures else 0
@@ -92,7 +92,7 @@ def status(arguments: argparse.Namespace) -> int:
     """Print what each study has, lacks, saw diverge, and has from other code than today's."""
     from cifarlab.provenance import made_by_todays_code
 
-    under_way = studies.progress()
+    under_way = execution.progress()
     found = {result.id: result for result in store.read_all()}
     known: set[str] = set()
     print(f"{'study':<14}{'planned':>8}{'done':>6}{'diverged':>10}{'older code':>12}  under way")

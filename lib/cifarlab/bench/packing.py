@@ -11,7 +11,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from cifarlab import runner, store, studies
+from cifarlab import execution, runner, store
 from cifarlab.bench import ceiling
 from cifarlab.bench.measuring import alternate, points
 from cifarlab.config import PRESETS, RunConfig
@@ -69,7 +69,7 @@ def overhead(rounds: int = 3) -> dict[str, Any]:
                 config = RunConfig.of(**(PRESETS["smoke"] | {
                     "dataset": "cifar10", "train_images": 1_000, "val_images": 1_000, "epochs": 1, "seed": number}))
                 started = time.perf_counter()
-                run_id = studies.execute(config)
+                run_id = execution.execute(config)
                 wall = time.perf_counter() - started
                 (row,) = store.read(run_id).history
             finally:
