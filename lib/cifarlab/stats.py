@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from scipy import stats as scipy_stats
 
 CONFIDENCE = 0.95
 
@@ -44,6 +43,8 @@ def mean_interval(values: Sequence[float] | pd.Series) -> Estimate:
     Raises:
         ValueError: there is no value.
     """
+    from scipy import stats as scipy_stats  # half a second to import, and a training run needs none of it
+
     array = np.asarray(values, dtype=float)
     if not len(array):
         raise ValueError("there is no value to take a mean of")
@@ -173,6 +174,7 @@ def compare(values: Mapping[str, pd.Series], reference: str, same_within: float 
     Raises:
         KeyError: the reference is not among the levels.
     """
+    from scipy import stats as scipy_stats
     from statsmodels.stats.multitest import multipletests
     from statsmodels.stats.weightstats import ttost_paired
 
