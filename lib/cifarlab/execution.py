@@ -38,7 +38,7 @@ def execute(config: RunConfig, device: str = "auto", threads: int | None = None)
     try:
         papermill.execute_notebook(
             str(template), str(executed), cwd=str(template.parent), progress_bar=False,
-            extra_arguments=["--IPKernelApp.log_level=ERROR"],
+            extra_arguments=["--IPKernelApp.log_level=CRITICAL"],
             parameters={**config.model_dump(), "device": device, "threads": threads},
         )
     except papermill.PapermillExecutionError as error:
