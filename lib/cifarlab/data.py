@@ -13,8 +13,6 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from torchvision.datasets import CIFAR10
-from torchvision.datasets.utils import calculate_md5
 
 from cifarlab.config import RunConfig
 from cifarlab.errors import LabError
@@ -60,6 +58,10 @@ def check_files(root: Path) -> None:
     Raises:
         DatasetError: names the first file that is missing or differs, its expected and found md5, and what to do.
     """
+    # Torchvision takes a second to import, and chapters that only read results need none of it.
+    from torchvision.datasets import CIFAR10
+    from torchvision.datasets.utils import calculate_md5
+
     remedy = (
         "To get the data: `.venv/bin/python -m cifarlab download` (170 MB), "
         "or set CIFAR10_ROOT to a folder that holds cifar-10-batches-py."
@@ -77,6 +79,8 @@ def check_files(root: Path) -> None:
 
 def dataset_md5() -> str:
     """The md5 of the official files' md5s: one value that says which data a run saw."""
+    from torchvision.datasets import CIFAR10
+
     return hashlib.md5("".join(md5 for _, md5 in (*CIFAR10.train_list, *CIFAR10.test_list)).encode()).hexdigest()
 
 
@@ -86,6 +90,8 @@ def load_cifar10(train: bool, root: Path | None = None) -> Images:
     Raises:
         DatasetError: a file is missing, truncated or altered.
     """
+    from torchvision.datasets import CIFAR10
+
     root = root or cifar10_root()
     check_files(root)
     dataset = CIFAR10(root, train=train, download=False)
