@@ -61,7 +61,7 @@ def test_train_has_every_field_of_a_run_with_its_default():
 def nbval_report(smoke_results, tmp_path_factory) -> str:
     """Run every notebook, the smoke preset and one seed injected, through nbval in one pytest of its own."""
     folder = tmp_path_factory.mktemp("notebooks")
-    smoke = {"preset": "smoke", "seeds": [0]}
+    smoke = {"preset": "smoke", "seeds": [0], "side_studies": True}
     train = studies.load("warm-up").config("constant", 0, preset="smoke").model_dump()
     for path in NOTEBOOKS:
         known = papermill.inspect_notebook(str(path))

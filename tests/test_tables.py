@@ -6,7 +6,7 @@ import math
 
 import pandas as pd
 import pytest
-from cifarlab import execution, layers, models, stats, studies, study_figures, tables
+from cifarlab import chapter, execution, layers, models, stats, studies, study_figures, tables
 from cifarlab.config import RunConfig
 
 STUDY = """
@@ -57,6 +57,7 @@ def test_a_study_without_runs_says_so(tmp_path, results):
     empty = studies.ensure(studies.load("mine", tmp_path), required=False)
     assert empty.fewest_seeds == 0
     assert tables.study_table(empty, tables.compare(empty)).data.iloc[0, 0] == tables.NO_RUN
+    assert "None of the 6 runs" in chapter.provenance_text(empty)
     assert "nothing to compare" in tables.verdicts(tables.compare(empty))
     for figure in (study_figures.sweep(empty.runs, [], "x"), study_figures.pareto(empty.runs, tables.costs(empty), [],
                                                                                  {"macs": "MACs"})):

@@ -75,6 +75,11 @@ def provenance_note(results: StudyResults) -> Any:
 def provenance_text(results: StudyResults) -> str:
     """The text of :func:`provenance_note`: MyST Markdown, with a warning where something is not as the study says."""
     study, facts = results.study, list(results.provenance.values())
+    if not facts:
+        return (
+            f":::{{warning}}\nNone of the {len(results.missing)} runs that study `{study.name}` plans is in the store "
+            f"yet. `make results STUDY={study.name}` trains them.\n:::"
+        )
     seeds = sorted(results.runs["seed"].unique())
     epochs = {config.epochs for config in results.configs.values()}
     widths = {config.width for config in results.configs.values()}
@@ -103,10 +108,6 @@ def provenance_text(results: StudyResults) -> str:
         warnings.append(f"{len(older)} of these runs were made by other code than today's library.")
     if aside := store.set_aside():
         warnings.append(f"Damaged result files were set aside: {_list(f'`{name}`' for name in aside)}.")
-    if not facts:
-        warnings = [f"None of this study's {len(results.missing)} runs is in the store yet: "
-                    f"`make results STUDY={study.name}` trains them."]
-        source = f"Study `{study.name}`."
     dropdown = f":::{{dropdown}} Where these numbers come from\n{source}\n:::"
     if warnings:
         dropdown += "\n\n:::{warning}\n" + "\n".join(f"- {warning}" for warning in warnings) + "\n:::"
