@@ -60,10 +60,16 @@ def mean_interval(values: Sequence[float] | pd.Series) -> Estimate:
 
 def paired_difference(a: pd.Series, b: pd.Series) -> Estimate:
     """Mean of a - b over the seeds that both have (the index), with its 95 % t interval; n = 0 if they share none."""
-    shared = a.dropna().index.intersection(b.dropna().index)
-    if not len(shared):
+    a, b = _paired(a, b)
+    if not len(a):
         return Estimate(math.nan, math.nan, math.nan, 0)
-    return mean_interval(a.loc[shared] - b.loc[shared])
+    return mean_interval(a - b)
+
+
+def _paired(a: pd.Series, b: pd.Series) -> tuple[pd.Series, pd.Series]:
+    """Both series at the seeds (the index) at which both have a value."""
+    shared = a.dropna().index.intersection(b.dropna().index)
+    return a.loc[shared], b.loc[shared]
 
 
 def direction(difference: Estimate, same_within: float | None = None) -> str:
@@ -185,8 +191,7 @@ def compare(values: Mapping[str, pd.Series], reference: str, same_within: float 
         difference = paired_difference(series, values[reference])
         p = p_same = effect = math.nan
         if difference.n >= 2:
-            seeds = series.dropna().index.intersection(values[reference].dropna().index)
-            a, b = series.loc[seeds].to_numpy(float), values[reference].loc[seeds].to_numpy(float)
+            a, b = (part.to_numpy(float) for part in _paired(series, values[reference]))
             spread = float(np.std(a - b, ddof=1))
             if spread > 1e-12:
                 p = float(scipy_stats.ttest_rel(a, b).pvalue)

@@ -12,7 +12,7 @@ from cifarlab import layers, models, stats
 from cifarlab.bench import costs as bench_costs
 from cifarlab.bench import measuring
 from cifarlab.stats import Comparison, mean_interval, p_text
-from cifarlab.studies import StudyResults
+from cifarlab.studies import CROSS, StudyResults
 
 NO_RUN = "No run of this study is in the store yet."
 WORDS = {
@@ -112,6 +112,22 @@ def verdicts(comparisons: Sequence[Comparison], what: str = "final validation ac
             "level's or the seed's, and no verdict is given."
         )
     return "\n".join(f"- {stats.comparison_verdict(what, comparison, unit)}" for comparison in comparisons)
+
+
+def verdicts_by_setting(results: StudyResults, reference: str, heading: str) -> str:
+    """A crossed study's verdicts, setting by setting, each level against ``reference`` under the same setting.
+
+    ``heading`` names the setting at the head of a line: ``"Batches of {}"``.
+    """
+    lines = []
+    for setting in dict.fromkeys(results.runs["setting"]):
+        values = {
+            level.partition(CROSS)[0]: 100 * results.values("val_accuracy", level)
+            for level in results.levels if level.endswith(CROSS + setting)
+        }
+        for comparison in stats.compare(values, reference) if reference in values else []:
+            lines.append(f"- {heading.format(setting)}: {stats.comparison_verdict('validation accuracy', comparison)}")
+    return "\n".join(lines)
 
 
 def first_epoch(reached: pd.Series) -> str:

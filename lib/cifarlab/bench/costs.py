@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable
 from typing import Any
 
 import torch
 
-from cifarlab import data, models, studies, training
-from cifarlab.bench.measuring import alternate
+from cifarlab import data, studies
+from cifarlab.bench.measuring import alternate, trainer
 from cifarlab.config import PRESETS, RunConfig
-from cifarlab.optimizers import make_optimizers
 
 
 def kind_of_run(config: RunConfig) -> RunConfig:
@@ -24,18 +22,6 @@ def kind_of_run(config: RunConfig) -> RunConfig:
 
 
 REFERENCE = kind_of_run(RunConfig.of(**PRESETS["laptop"]))
-
-
-def trainer(config: RunConfig, pool: data.Images) -> Callable[[], object]:
-    """Return a function that trains on all of ``pool`` once at each call."""
-    config = config.with_(train_images=len(pool), val_images=0)
-    model = models.build(config).to(memory_format=torch.channels_last)
-    optimizers = make_optimizers(config, model)
-
-    def train() -> None:
-        training.train_epoch(model, optimizers, training.make_schedulers(config, optimizers), pool, config, 0)
-
-    return train
 
 
 def measure(images: int = 512, rounds: int = 3) -> dict[str, Any]:

@@ -12,10 +12,10 @@ from torch.utils.data import DataLoader, Subset
 from torchvision import transforms
 from torchvision.datasets import CIFAR10
 
-from cifarlab import data, models, runner, training
+from cifarlab import data, models, runner
 from cifarlab.bench.ceiling import matmul_rates
+from cifarlab.bench.measuring import trainer
 from cifarlab.config import RunConfig
-from cifarlab.optimizers import make_optimizers
 from cifarlab.paths import cifar10_root
 
 
@@ -40,13 +40,9 @@ def original_loop(config: RunConfig, images: int) -> float:
 
 def our_loop(config: RunConfig, pool: data.Images, images: int) -> float:
     """Images a second of :func:`cifarlab.training.train_epoch`."""
-    config = config.with_(train_images=images, epochs=1)
-    part = pool.take(torch.arange(images))
-    model = models.build(config).to(memory_format=torch.channels_last)
-    optimizers = make_optimizers(config, model)
-    schedulers = training.make_schedulers(config, optimizers)
+    train = trainer(config.with_(epochs=1), pool.take(torch.arange(images)))
     started = time.perf_counter()
-    training.train_epoch(model, optimizers, schedulers, part, config, epoch=0)
+    train()
     return images / (time.perf_counter() - started)
 
 

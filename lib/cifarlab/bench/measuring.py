@@ -13,8 +13,10 @@ from typing import Any
 
 import torch
 
-from cifarlab import data, provenance, store
+from cifarlab import data, models, provenance, store, training
+from cifarlab.config import RunConfig
 from cifarlab.errors import LabError
+from cifarlab.optimizers import make_optimizers
 from cifarlab.paths import project_root
 
 
@@ -33,6 +35,18 @@ def alternate(actions: Mapping[str, Callable[[], object]], rounds: int) -> dict[
             action()
             seconds[name].append(time.perf_counter() - started)
     return seconds
+
+
+def trainer(config: RunConfig, pool: data.Images) -> Callable[[], object]:
+    """Return a function that trains on all of ``pool`` once at each call."""
+    config = config.with_(train_images=len(pool), val_images=0)
+    model = models.build(config).to(memory_format=torch.channels_last)
+    optimizers = make_optimizers(config, model)
+
+    def train() -> None:
+        training.train_epoch(model, optimizers, training.make_schedulers(config, optimizers), pool, config, 0)
+
+    return train
 
 
 def points(values: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
