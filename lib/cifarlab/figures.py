@@ -9,6 +9,7 @@ import matplotlib
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
@@ -63,6 +64,13 @@ def in_percent(column: str, values):
 def _epochs_axis(axis: Axes, ylabel: str) -> None:
     axis.set(xlabel="epoch", ylabel=ylabel)
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+
+
+def plain_log_ticks(axis: Axis) -> None:
+    """Label a logarithmic axis at 1, 2, 5, 10, … in plain figures: within one decade powers of ten alone say little."""
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def run_curves(history: Sequence[Mapping[str, float]]) -> BookFigure:
@@ -128,9 +136,7 @@ def learning_curves(
         _epochs_axis(axis, LABELS[column])
         if log_losses and column.endswith("loss"):
             axis.set_yscale("log")
-            axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-            axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-            axis.yaxis.set_minor_formatter(NullFormatter())
+            plain_log_ticks(axis.yaxis)
     handles, names = axes[0].get_legend_handles_labels()
     if len(axes) > len(columns):
         axes[-1].legend(handles, names, loc="center left", frameon=False)

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 from matplotlib.patches import Rectangle
-from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from cifarlab.figures import COLOURS, FAINT, INK, LABELS, LINES, BookFigure, in_percent, new_figure
+from cifarlab.figures import COLOURS, FAINT, INK, LABELS, LINES, BookFigure, in_percent, new_figure, plain_log_ticks
 
 EMPTY = "no run is in the store yet"
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
@@ -58,8 +58,7 @@ def pareto(
             axis.plot(x, means[level].mean(), linestyle="", marker=MARKERS[number % len(MARKERS)], markersize=8,
                       color=colour, label=level)
         axis.set_xscale("log")
-        axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
-        axis.xaxis.set_minor_formatter(NullFormatter())
+        plain_log_ticks(axis.xaxis)
         axis.set(xlabel=label, ylabel=LABELS[column])
     handles, names = axes[0].get_legend_handles_labels()
     figure.legend(handles, names, loc="outside lower center", ncols=4, frameon=False, fontsize="small")
@@ -114,7 +113,8 @@ def gradients_by_layer(gradients: pd.DataFrame, levels: Sequence[str], steps: Se
                       linestyle=LINES[number % len(LINES)], marker=MARKERS[number % len(MARKERS)], markersize=3.5,
                       label=level)
         axis.set_yscale("log")
-        axis.set(xlabel="place in the network (0 first layer, 1 last)", title=f"step {step}")
+        plain_log_ticks(axis.yaxis)
+        axis.set(xlabel="place (0 first, 1 last layer)", title=f"step {step}")
     axes[0].set_ylabel("gradient norm (L2, a layer's weights)")
     handles, names = axes[0].get_legend_handles_labels()
     figure.legend(handles, names, loc="outside lower center", ncols=4, frameon=False, fontsize="small")
@@ -168,8 +168,7 @@ def receptive_fields(sizes: Mapping[str, Sequence[int]], image_side: int = 32) -
     axis.axhline(image_side, color=INK, linestyle=":", linewidth=1)
     axis.annotate("the image's side", (1, image_side), xytext=(0, 3), textcoords="offset points", fontsize="small")
     axis.set(xlabel="convolution or pooling, in order", ylabel="receptive field (pixels)", yscale="log")
-    axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axis.yaxis.set_minor_formatter(NullFormatter())
+    plain_log_ticks(axis.yaxis)
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axis.legend()
     return figure

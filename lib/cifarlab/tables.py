@@ -15,6 +15,7 @@ from cifarlab.stats import Comparison, mean_interval, p_text
 from cifarlab.studies import CROSS, StudyResults
 
 NO_RUN = "No run of this study is in the store yet."
+NOTHING = "There is nothing to compare yet."
 WORDS = {
     "higher": "higher", "lower": "lower", "same": "the same", "unclear": "no difference found",
     "suggestive": "not after correction", "one seed": "one seed", "none": "–",
@@ -67,7 +68,7 @@ def study_table(results: StudyResults, comparisons: Sequence[Comparison]) -> Sty
             "parameters": f"{cost.parameters[level]:,}", "MACs (M)": f"{cost.macs[level] / 1e6:.1f}",
             "s / epoch": seconds(cost.seconds[level]),
             "train loss": f"{mean('train_loss'):.3f}", "val. loss": f"{mean('val_loss'):.3f}",
-            "val. acc. (%)": _plus_minus(accuracy),
+            "val. acc. (%)": plus_minus(accuracy),
         }
         if comparison := against.get(level):
             row |= {
@@ -86,7 +87,8 @@ def as_shown(rows: Sequence[dict]) -> Styler:
     return pd.DataFrame(rows).style.hide(axis="index").set_table_attributes('class="wide-table"')
 
 
-def _plus_minus(estimate: stats.Estimate) -> str:
+def plus_minus(estimate: stats.Estimate) -> str:
+    """A mean and, from two values on, the half width of its interval, for a table that has n in a column of its own."""
     return f"{estimate.mean:.2f}" + (f" ± {estimate.half_width:.2f}" if estimate.n > 1 else "")
 
 
@@ -105,7 +107,7 @@ def signed(difference: stats.Estimate) -> str:
 def verdicts(comparisons: Sequence[Comparison], what: str = "final validation accuracy", unit: str = "points") -> str:
     """The verdict on every level, as a Markdown list."""
     if not comparisons:
-        return "There is nothing to compare yet."
+        return NOTHING
     if all(comparison.word == "one seed" for comparison in comparisons):
         return (
             "There is one seed of each level yet. One pair of runs has no interval, so its difference may be the "
@@ -127,7 +129,7 @@ def verdicts_by_setting(results: StudyResults, reference: str, heading: str) -> 
         }
         for comparison in stats.compare(values, reference) if reference in values else []:
             lines.append(f"- {heading.format(setting)}: {stats.comparison_verdict('validation accuracy', comparison)}")
-    return "\n".join(lines)
+    return "\n".join(lines) or NOTHING
 
 
 def first_epoch(reached: pd.Series) -> str:
