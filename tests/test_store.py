@@ -144,7 +144,7 @@ def test_a_gpu_asked_for_where_there_is_none(monkeypatch):
 def test_auto_precision_becomes_concrete_and_says_why(monkeypatch, fast, expected):
     import torch
 
-    monkeypatch.setattr(runner.provenance, "has_fast_bfloat16", lambda: fast)
+    monkeypatch.setattr(runner.processor, "has_fast_bfloat16", lambda: fast)
     config, why = runner.resolve_precision(RunConfig.of(precision="auto"), torch.device("cpu"))
     assert config.precision == expected
     assert expected in why

@@ -7,7 +7,6 @@ import datetime
 import functools
 import hashlib
 import platform
-import re
 import resource
 import subprocess
 import sys
@@ -16,9 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from cifarlab.paths import project_root
+from cifarlab.processor import cpu_description
 
 # The modules that can change a run's numbers.
-NUMERIC_MODULES = ("data", "models", "optimizers", "schedules", "speednet", "streams", "training")
+NUMERIC_MODULES = ("data", "models", "optimizers", "precision", "schedules", "speednet", "streams", "training")
 
 
 # Digests of earlier code that gives the same numbers, and why.
@@ -26,6 +26,7 @@ SAME_NUMBERS = {
     "4ba24fc3714a": "the digest was computed another way; since then only GPU settings and records of sittings changed",
     "e4a8656ef35b": "since then only the function that finds the dataset's folder moved to another module",
     "53f69c5cf282": "since then gradient norms are noted, blocks may have one convolution, prediction may mirror",
+    "9255b098597e": "since then processors without bfloat16 units have a way of their own",
     "5d1a501bf4f9": "since then the optimizers moved to a module of their own, and a new network and Muon came",
 }
 
@@ -60,26 +61,6 @@ def _git(*arguments: str) -> str | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return answer.stdout.strip()
-
-
-def cpu_description() -> dict[str, Any]:
-    """The processor's model and the instruction sets that decide how fast bfloat16 is."""
-    try:
-        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
-    except OSError:
-        return {"model": platform.processor() or platform.machine(), "instructions": []}
-    model = re.search(r"model name\s*:\s*(.+)", text)
-    flags = re.search(r"flags\s*:\s*(.+)", text)
-    present = set(flags[1].split()) if flags else set()
-    return {
-        "model": model[1].strip() if model else platform.machine(),
-        "instructions": [name for name in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if name in present],
-    }
-
-
-def has_fast_bfloat16() -> bool:
-    """Whether this processor multiplies in bfloat16 natively (AVX512-BF16 or AMX)."""
-    return bool({"avx512_bf16", "amx_bf16"} & set(cpu_description()["instructions"]))
 
 
 def peak_memory(device: Any) -> dict[str, int]:

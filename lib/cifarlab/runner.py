@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from filelock import FileLock
 
-from cifarlab import data, provenance, store, training
+from cifarlab import data, processor, provenance, store, training
 from cifarlab.config import RunConfig
 from cifarlab.errors import LabError
 from cifarlab.paths import scratch_folder
@@ -47,15 +47,15 @@ def choose_device(name: str = "auto") -> torch.device:
 def resolve_precision(config: RunConfig, device: torch.device) -> tuple[RunConfig, str]:
     """Make ``precision: auto`` concrete. Returns the configuration and one line that says what was chosen and why."""
     if config.precision != "auto":
-        slow = config.precision == "bfloat16" and device.type == "cpu" and not provenance.has_fast_bfloat16()
+        without = config.precision == "bfloat16" and device.type == "cpu" and not processor.has_fast_bfloat16()
         return config, (
             f"precision {config.precision}, as asked"
-            + ("; this processor has no bfloat16 instructions, so it is emulated and slow" if slow else "")
+            + ("; this processor has no bfloat16 units: rounded numbers are multiplied in float32" if without else "")
         )
     if device.type == "cuda":
         fast, why = torch.cuda.is_bf16_supported(), torch.cuda.get_device_name(device)
     else:
-        fast, why = provenance.has_fast_bfloat16(), "this processor"
+        fast, why = processor.has_fast_bfloat16(), "this processor"
     chosen = "bfloat16" if fast else "float32"
     return config.with_(precision=chosen), f"precision {chosen}: {why} {'has' if fast else 'has no'} bfloat16 units"
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from cifarlab import checkpoints, data, models
 from cifarlab.config import RunConfig
 from cifarlab.optimizers import make_optimizers
+from cifarlab.precision import autocast, bfloat16_products
 from cifarlab.schedules import factor
 from cifarlab.speednet import WHITENING_IMAGES, SpeedNet
 from cifarlab.streams import stream, stream_seed
@@ -68,11 +69,6 @@ def make_schedulers(
         return learning_rate(config, step) / config.learning_rate
 
     return [torch.optim.lr_scheduler.LambdaLR(optimizer, rate) for optimizer in optimizers]
-
-
-def autocast(config: RunConfig, device: torch.device) -> torch.autocast:
-    """Run convolutions and products in bfloat16 where ``config`` says so; the weights stay float32."""
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=config.precision == "bfloat16")
 
 
 @contextmanager
@@ -129,9 +125,10 @@ def train_epoch(
         loss.backward()
         if gradients is not None and step in GRADIENT_STEPS:
             gradients.append({"step": step, "norms": gradient_norms(model)})
-        for optimizer, scheduler in zip(optimizers, schedulers, strict=True):
-            optimizer.step()
-            scheduler.step()
+        with bfloat16_products(device):  # Muon's
+            for optimizer, scheduler in zip(optimizers, schedulers, strict=True):
+                optimizer.step()
+                scheduler.step()
         model.zero_grad(set_to_none=True)
         loss_sum += loss.detach() * len(labels)
         correct += (logits.argmax(1) == labels).sum()

@@ -8,9 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch.profiler import ProfilerActivity, profile
 
-from cifarlab import data, models, runner, training
+from cifarlab import data, models, runner
 from cifarlab.config import RunConfig
 from cifarlab.optimizers import make_optimizers
+from cifarlab.precision import autocast
 
 # The first kind whose word is in an operation's name takes it.
 KINDS = (
@@ -51,7 +52,7 @@ def step_shares(config: RunConfig, plain: bool, steps: int = 4) -> dict[str, flo
     def step(inputs: torch.Tensor, labels: torch.Tensor) -> None:
         if plain:
             inputs = inputs.contiguous()
-        with training.autocast(config, device):
+        with autocast(config, device):
             logits = model(inputs)
         F.cross_entropy(logits.float(), labels).backward()
         for optimizer in optimizers:

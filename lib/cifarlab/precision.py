@@ -1,0 +1,58 @@
+"""bfloat16 on every processor: in its own units where it has them, else as float32 arithmetic on rounded numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+from cifarlab import processor
+from cifarlab.config import RunConfig
+
+# What the networks and optimizers multiply with.
+PRODUCTS = {F.conv2d, F.linear, torch.addmm, Tensor.matmul, Tensor.__matmul__}
+
+
+class RoundedProducts(TorchFunctionMode):
+    """Compute products of bfloat16 numbers in float32: operands are rounded before, the result after.
+
+    A unit for bfloat16 does the same: a product of two such numbers is exact in float32, and there it sums. Only the
+    order of the sums differs, as it does between two kinds of units. Without units PyTorch's own bfloat16 takes ten
+    times as long as float32; this takes no longer than float32. Gradients go the same way.
+    """
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func not in PRODUCTS:
+            return func(*args, **kwargs)
+        rounded = torch.is_autocast_enabled("cpu") or args[0].dtype == torch.bfloat16
+        if not rounded:
+            return func(*args, **kwargs)
+        with torch.autocast("cpu", enabled=False):
+            return func(*map(_rounded, args), **kwargs).bfloat16()
+
+
+def _rounded(value: Any) -> Any:
+    floating = isinstance(value, Tensor) and value.is_floating_point()
+    return value.bfloat16().float() if floating else value
+
+
+def bfloat16_products(device: torch.device) -> AbstractContextManager[Any]:
+    """Within it, products of bfloat16 numbers are fast on this device's processor, whatever that is."""
+    emulate = device.type == "cpu" and not processor.has_fast_bfloat16()
+    return RoundedProducts() if emulate else nullcontext()
+
+
+@contextmanager
+def autocast(config: RunConfig, device: torch.device) -> Iterator[None]:
+    """Run convolutions and products in bfloat16 where ``config`` says so; the weights stay float32."""
+    rounds = torch.autocast(device.type, dtype=torch.bfloat16, enabled=config.precision == "bfloat16")
+    with rounds, bfloat16_products(device):
+        yield
