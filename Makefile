@@ -22,7 +22,7 @@ status: .venv/ready
 	$(BIN)/python -m cifarlab status $(SELECT)
 
 bench: .venv/ready
-	$(BIN)/python -m cifarlab bench
+	$(BIN)/python -m cifarlab bench $(if $(FOLDER),--folder $(FOLDER))
 
 lint: .venv/ready
 	$(BIN)/ruff check .

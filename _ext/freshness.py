@@ -12,8 +12,9 @@ import hashlib
 import os
 from pathlib import Path
 
-INPUTS = ("lib/**/*.py", "studies/*.yml", "notebooks/*.ipynb", "_ext/*.py", "results/data/*", "results/original/*")
-RESULTS = ("runs/*", "bench/*", "predictions/*", "models/*")
+INPUTS = ("lib/**/*.py", "studies/*.yml", "notebooks/*.ipynb", "_ext/*.py", "results/data/*", "results/original/*",
+          "results/published/*")
+RESULTS = ("runs/*", "bench*/*", "predictions/*", "models/*")
 
 
 def inputs_digest(root: Path) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from cifarlab import data, layers, models
-from cifarlab.bench import ceiling, measuring, operations, trials
+from cifarlab.bench import ceiling, measuring, operations, products, trials
 from cifarlab.config import RunConfig
 
 
@@ -49,6 +49,14 @@ def test_a_point_is_measured_in_its_own_process():
     assert point["images"] == 64
     assert point["images_per_second"] == pytest.approx(64 / point["seconds_per_epoch"])
     assert point["peak_memory_bytes"] > 1e8
+
+
+def test_another_machines_answers_lie_beside_ours():
+    pool = data.synthetic(8)
+    assert all(products.step_seconds(way, 2, pool, at_least=0.0) > 0 for way in products.WAYS)
+    for name in ("loops", "products"):
+        for place in measuring.folders(name):
+            assert measuring.read(name, place)["name"] == name
 
 
 def test_a_missing_answer_says_how_to_measure_it(tmp_path):

@@ -157,3 +157,20 @@ def test_one_seed_a_diverged_seed_and_ties():
 
 def test_p_values_are_written_as_readers_expect():
     assert [stats.p_text(p) for p in (math.nan, 0.0004, 0.0312, 1.0)] == ["–", "< 0.001", "0.031", "1.000"]
+
+
+@pytest.mark.parametrize(("first", "second", "said"), [
+    ([5.0, 5.1, 4.9], [4.0, 4.2, 3.9], "it carried over"),
+    ([5.0, 5.1, 4.9], [-4.0, -4.2, -3.9], "it turned round"),
+    ([5.0, 5.1, 4.9], [0.01, -0.02, 0.01], "it did not carry over"),
+    ([0.0, 0.01, -0.01], [0.01, -0.02, 0.01], "it carried over"),
+    ([5.0, 5.1, 4.9], [9.0, -9.0, 0.5], "whether it carried over is not decided"),
+    ([5.0, 5.1, 4.9], [4.0], "whether it carried over is not decided"),
+    ([9.0, -9.0, 0.5], [4.0, 4.2, 3.9], "the first draws no conclusion that could carry over"),
+])
+def test_a_conclusion_carries_over_only_where_both_sides_draw_it(first, second, said):
+    def compared(differences):
+        base = pd.Series(80.0, index=range(len(differences)))
+        return stats.compare({"level": base + differences, "reference": base}, "reference")[0]
+
+    assert stats.carried_over(compared(first), compared(second)) == said

@@ -119,11 +119,14 @@ def _list(values: Any) -> str:
 
 
 def _machines(facts: list[dict]) -> list[str]:
-    counts = Counter(
-        f"{fact['cpu']['model']}, {fact['threads']} threads" if fact["device"] == "cpu" else fact["device"]
-        for fact in facts
-    )
+    counts = Counter(_processor(fact) if fact["device"] == "cpu" else fact["device"] for fact in facts)
     return [f"{name} ({count} runs)" if len(counts) > 1 else name for name, count in counts.items()]
+
+
+def _processor(fact: dict) -> str:
+    """Model, its widest instructions (they tell two processors of one model name apart), and threads."""
+    instructions = "".join(f" ({name})" for name in fact["cpu"]["instructions"][-1:])
+    return f"{fact['cpu']['model']}{instructions}, {fact['threads']} thread{'s' * (fact['threads'] > 1)}"
 
 
 def _dates(facts: list[dict]) -> str:

@@ -19,6 +19,7 @@ from cifarlab import stats
 # Okabe & Ito's palette: told apart with any colour vision. Line styles repeat the difference for print.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#666666")
 LINES = ("-", "--", "-.", ":", "-", "--", "-.")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 INK, FAINT = "#222222", "#888888"
 STYLE = {
     "figure.facecolor": "white", "axes.facecolor": "white", "axes.grid": True, "grid.alpha": 0.25,

@@ -19,6 +19,8 @@ from cifarlab.paths import results_root
 from cifarlab.studies import StudyResults
 
 MISTAKES = 12
+# Over which views the speedrun's predictions are averaged; see cifarlab.training.predict.
+SPEEDRUN_VIEWS = "mirror_shift"
 
 
 class NoPredictionsError(LabError):
@@ -143,9 +145,13 @@ def choose(results: StudyResults) -> str:
 
 def chosen_runs(results: StudyResults) -> dict[int, RunConfig]:
     """The configurations of the chosen level's runs that did not diverge, by seed."""
-    seeds = results.values("val_accuracy", choose(results)).index
-    rows = results.runs[results.runs["level"] == choose(results)].set_index("seed")
-    return {int(seed): results.configs[rows.loc[seed, "id"]] for seed in seeds}
+    return runs_of(results, choose(results))
+
+
+def runs_of(results: StudyResults, level: str) -> dict[int, RunConfig]:
+    """The configurations of a level's runs that did not diverge, by seed."""
+    rows = results.runs[(results.runs["level"] == level) & ~results.runs["diverged"]].set_index("seed").sort_index()
+    return {int(seed): results.configs[run_id] for seed, run_id in rows["id"].items()}
 
 
 def keep_model(config: RunConfig) -> Path:

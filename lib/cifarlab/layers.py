@@ -7,8 +7,8 @@ from typing import Any
 from torch import nn
 
 
-def layer_table(model: nn.Module) -> list[dict[str, Any]]:
-    """Return one row per weighted layer or pooling, from one forward pass of one image.
+def layer_table(model: nn.Module, side: int = 32) -> list[dict[str, Any]]:
+    """Return one row per weighted layer or pooling, from one forward pass of one image of ``side`` pixels.
 
     Keys: ``layer`` (dotted name), ``detail`` (kernel), ``kind``, ``output`` (shape without N), ``parameters``, ``macs``
     (multiply-accumulates per image, of convolutions and linear layers).
@@ -17,7 +17,7 @@ def layer_table(model: nn.Module) -> list[dict[str, Any]]:
 
     model = model.eval()
     names = {id(module): name for name, module in model.named_modules()}
-    report = summary(model, input_size=(1, 3, 32, 32), verbose=0, device="cpu")
+    report = summary(model, input_size=(1, 3, side, side), verbose=0, device="cpu")
     rows = []
     for layer in report.summary_list:
         weighted = isinstance(layer.module, nn.Conv2d | nn.Linear)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
-from cifarlab.figures import COLOURS, INK, BookFigure, new_figure
+from cifarlab.figures import COLOURS, FAINT, INK, MARKERS, BookFigure, new_figure, plain_log_ticks
 
 GROWTH_LABELS = {
     "batch_size": "batch size (images)", "width": "width (channels)", "depth": "depth (layers)",
@@ -70,4 +71,30 @@ def growth(rows: Sequence[Mapping]) -> BookFigure:
         if not column:
             time.set_ylabel("time (ms an image)")
             memory.set_ylabel("peak memory (MiB)")
+    return figure
+
+
+def time_against_accuracy(
+    runs: Mapping[str, pd.DataFrame], records: Sequence[Mapping[str, Any]], elsewhere: str
+) -> BookFigure:
+    """Test accuracy against the time of training, every run a dot; published records of another machine as crosses.
+
+    ``runs``: label to a frame with ``seconds`` and ``test_accuracy`` (a fraction). ``elsewhere`` names the machine of
+    ``records`` (name, seconds, test_accuracy).
+    """
+    figure, (axis,) = new_figure(width=7.0, height=3.6)
+    for number, (label, frame) in enumerate(runs.items()):
+        axis.plot(frame["seconds"], 100 * frame["test_accuracy"], linestyle="", marker=MARKERS[number % len(MARKERS)],
+                  markersize=6, alpha=0.7, color=COLOURS[number % len(COLOURS)], label=label)
+    axis.plot([record["seconds"] for record in records], [100 * record["test_accuracy"] for record in records],
+              linestyle="", marker="x", markersize=8, color=INK, label=f"published: {elsewhere}")
+    for record in records:
+        axis.annotate(record["name"], (record["seconds"], 100 * record["test_accuracy"]), xytext=(6, -12),
+                      textcoords="offset points", fontsize="small", color=INK)
+    for target in (94, 95, 96):
+        axis.axhline(target, color=FAINT, linewidth=0.8, linestyle=":")
+    axis.set_xscale("log")
+    plain_log_ticks(axis.xaxis)
+    axis.set(xlabel="time of training (seconds)", ylabel="test accuracy (%)")
+    axis.legend(loc="lower right")
     return figure

@@ -226,6 +226,22 @@ def comparison_verdict(what: str, comparison: Comparison, unit: str = "points", 
     return sentence
 
 
+def carried_over(first: Comparison, second: Comparison) -> str:
+    """Whether the conclusion of ``first`` holds in ``second``, the same comparison under other conditions.
+
+    ``"it carried over"``, ``"it turned round"``, ``"it did not carry over"`` (one finds a difference, the other none
+    beyond ±``same_within``); where either draws no conclusion, that is said instead.
+    """
+    concluded = {"higher", "lower", "same"}
+    if first.word not in concluded:
+        return "the first draws no conclusion that could carry over"
+    if second.word not in concluded:
+        return "whether it carried over is not decided"
+    if first.word == second.word:
+        return "it carried over"
+    return "it did not carry over" if "same" in (first.word, second.word) else "it turned round"
+
+
 def p_text(p: float) -> str:
     """A p value as a reader expects it: three decimals, ``< 0.001`` below."""
     return "–" if math.isnan(p) else "< 0.001" if p < 0.001 else f"{p:.3f}"

@@ -9,10 +9,20 @@ import pandas as pd
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from cifarlab.figures import COLOURS, FAINT, INK, LABELS, LINES, BookFigure, in_percent, new_figure, plain_log_ticks
+from cifarlab.figures import (
+    COLOURS,
+    FAINT,
+    INK,
+    LABELS,
+    LINES,
+    MARKERS,
+    BookFigure,
+    in_percent,
+    new_figure,
+    plain_log_ticks,
+)
 
 EMPTY = "no run is in the store yet"
-MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 
 
 def _empty(figure: BookFigure) -> BookFigure:

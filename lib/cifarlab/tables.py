@@ -132,6 +132,31 @@ def verdicts_by_setting(results: StudyResults, reference: str, heading: str) -> 
     return "\n".join(lines) or NOTHING
 
 
+def carried_over(narrow: StudyResults, wide: StudyResults) -> str:
+    """Whether a narrow study's conclusions hold at another width: a Markdown list, one line a level of ``wide``.
+
+    Both are compared with the reference of ``wide``, over the levels of ``wide``.
+    """
+    def compared(results: StudyResults) -> dict[str, Comparison]:
+        values = {level: 100 * results.values("val_accuracy", level) for level in wide.study.levels
+                  if level in results.levels}
+        reference = wide.study.reference
+        return {c.level: c for c in stats.compare(values, reference)} if reference in values else {}
+
+    def said(comparison: Comparison, results: StudyResults) -> str:
+        if not comparison.difference.n:
+            return "no pair of runs yet"
+        width = next(iter(results.configs.values())).width
+        return f"at width {width} {signed(comparison.difference)} points (n = {comparison.difference.n})"
+
+    first, second = compared(narrow), compared(wide)
+    return "\n".join(
+        f"- {level} against {wide.study.reference}: {said(first[level], narrow)}, {said(second[level], wide)}; "
+        f"{stats.carried_over(first[level], second[level])}."
+        for level in second if level in first
+    ) or NOTHING
+
+
 def first_epoch(reached: pd.Series) -> str:
     """The median first epoch of :func:`cifarlab.stats.epochs_to_reach`; runs that never get there count as later."""
     finite = reached.notna().sum()

@@ -8,17 +8,15 @@ from typing import Any
 import torch
 from torch import nn
 
-from cifarlab import models
+from cifarlab import models, processor
 from cifarlab.bench.measuring import alternate
 from cifarlab.config import RunConfig
 
 
 def matmul_rates(size: int = 2048, rounds: int = 8) -> dict[str, float]:
-    """FLOP/s of one large square matrix product, in bfloat16 and in float32."""
-    pairs = {
-        name: tuple(torch.randn(size, size).to(dtype) for _ in range(2))
-        for name, dtype in (("bfloat16", torch.bfloat16), ("float32", torch.float32))
-    }
+    """FLOP/s of one large square matrix product, in float32 and, where the processor has units for it, in bfloat16."""
+    types = {"float32": torch.float32} | ({"bfloat16": torch.bfloat16} if processor.has_fast_bfloat16() else {})
+    pairs = {name: tuple(torch.randn(size, size).to(dtype) for _ in range(2)) for name, dtype in types.items()}
     seconds = alternate({name: lambda pair=pair: pair[0] @ pair[1] for name, pair in pairs.items()}, rounds)
     return {name: 2 * size**3 / statistics.median(times) for name, times in seconds.items()}
 

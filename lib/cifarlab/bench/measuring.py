@@ -75,11 +75,19 @@ def path_of(name: str, folder: str | None = None) -> Path:
     return (project_root() / (folder or "results/bench")) / f"{name}.json"
 
 
-def write(name: str, answer: Mapping[str, Any]) -> Path:
-    """Write a benchmark's answer with the machine's description."""
+def folders(name: str = "loops") -> list[str]:
+    """The folders beside ``results/bench``, and that itself, that hold the benchmark ``name``: one a machine."""
+    places = sorted((project_root() / "results").glob(f"bench*/{name}.json"))
+    return [str(place.parent.relative_to(project_root())) for place in places]
+
+
+def write(name: str, answer: Mapping[str, Any], folder: str | None = None) -> Path:
+    """Write a benchmark's answer with the machine's description; the arguments are those of :func:`path_of`."""
     facts = provenance.describe(torch.device("cpu"), torch.get_num_threads(), data.dataset_md5())
-    store.write_text(path_of(name), json.dumps({"name": name, **answer, "provenance": facts}, indent=1) + "\n")
-    return path_of(name)
+    path = path_of(name, folder)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    store.write_text(path, json.dumps({"name": name, **answer, "provenance": facts}, indent=1) + "\n")
+    return path
 
 
 def read(name: str, folder: str | None = None) -> dict[str, Any]:

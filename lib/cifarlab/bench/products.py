@@ -1,0 +1,56 @@
+"""What a training step costs by the way its products are computed; telling on a processor without bfloat16 units."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+
+from cifarlab import data, models, processor
+from cifarlab.config import RunConfig
+from cifarlab.precision import RoundedProducts
+
+WAYS: dict[str, Callable[[], AbstractContextManager[Any]]] = {
+    "float32": lambda: torch.autocast("cpu", enabled=False),
+    "bfloat16, PyTorch's own": nullcontext,
+    "bfloat16, rounded products in float32": RoundedProducts,
+}
+
+
+def step_seconds(way: str, width: int, pool: data.Images, at_least: float) -> float:
+    """Seconds a training step (forward and backward, one batch of all of ``pool``) takes, the mean over some."""
+    config = RunConfig.of(width=width)
+    model = models.build(config).to(memory_format=torch.channels_last).train()
+    inputs = data.normalise(pool.pixels, config.input_norm)
+
+    def step() -> None:
+        with torch.autocast("cpu", dtype=torch.bfloat16), WAYS[way]():
+            logits = model(inputs)
+        F.cross_entropy(logits.float(), pool.labels).backward()
+        model.zero_grad(set_to_none=True)
+
+    step()
+    steps, started = 0, time.perf_counter()
+    while not steps or time.perf_counter() - started < at_least:
+        step()
+        steps += 1
+    return (time.perf_counter() - started) / steps
+
+
+def measure(
+    widths: tuple[int, ...] = (16, 64), images: int = 64, rounds: int = 3, seconds: float = 2.0
+) -> dict[str, Any]:
+    """Images a second of each way at each width, the ways in turn, one figure a round."""
+    pool = data.load_cifar10(train=True).take(torch.arange(images))
+    rows = []
+    for width in widths:
+        speeds: dict[str, list[float]] = {way: [] for way in WAYS}
+        for _ in range(rounds):
+            for way, found in speeds.items():
+                found.append(images / step_seconds(way, width, pool, seconds))
+        rows.append({"width": width, "images_per_second": speeds})
+    return {"units": processor.has_fast_bfloat16(), "images": images, "rows": rows}
