@@ -95,6 +95,7 @@ def time_against_accuracy(
         axis.axhline(target, color=FAINT, linewidth=0.8, linestyle=":")
     axis.set_xscale("log")
     plain_log_ticks(axis.xaxis)
+    axis.margins(x=0.15, y=0.3)
     axis.set(xlabel="time of training (seconds)", ylabel="test accuracy (%)")
-    axis.legend(loc="lower right")
+    axis.legend(loc="upper left")
     return figure
