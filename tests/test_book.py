@@ -66,10 +66,10 @@ def add_a_study(site: Site) -> None:
     template = (site.root / "notebooks" / "study-template.ipynb").read_text(encoding="utf-8")
     named = re.sub(r'study = \\"[\w-]+\\"', r'study = \\"label-smoothing\\"', template)
     assert named != template
-    (site.root / "notebooks" / "14-label-smoothing.ipynb").write_text(named, encoding="utf-8")
+    (site.root / "notebooks" / "16-label-smoothing.ipynb").write_text(named, encoding="utf-8")
     toc = site.root / "_toc.yml"
     last = "      - file: notebooks/13-notes\n"
-    toc.write_text(toc.read_text().replace(last, last + "      - file: notebooks/14-label-smoothing\n"))
+    toc.write_text(toc.read_text().replace(last, last + "      - file: notebooks/16-label-smoothing\n"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CIFARLAB_RESULTS", str(site.root / "results"))
         for _, config in studies.load("label-smoothing", site.root / "studies").runs():
@@ -92,7 +92,7 @@ def site(tmp_path_factory) -> Site:
 
 
 def test_a_new_study_is_a_file_and_a_copied_chapter(site):
-    text = site.text("notebooks/14-label-smoothing")
+    text = site.text("notebooks/16-label-smoothing")
     assert "Does label smoothing help on synthetic images?" in text
     assert "a tenth" in text
     assert "There is one seed of each level yet" in text

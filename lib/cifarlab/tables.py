@@ -53,10 +53,15 @@ def costs(results: StudyResults) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["level", "parameters", "macs", "seconds"]).set_index("level")
 
 
-def study_table(results: StudyResults, comparisons: Sequence[Comparison]) -> Styler:
-    """One row a level: n, cost, final figures, the difference to the reference and what may be said of it."""
+def study_table(
+    results: StudyResults, comparisons: Sequence[Comparison], cost: pd.DataFrame | None = None
+) -> Styler:
+    """One row a level: n, cost, final figures, the difference to the reference and what may be said of it.
+
+    ``cost`` is the answer of :func:`costs` where a page has it already.
+    """
     against = {comparison.level: comparison for comparison in comparisons}
-    cost = costs(results)
+    cost = costs(results) if cost is None else cost
     rows = []
     for level in results.levels:
         def mean(column: str, level: str = level) -> float:
