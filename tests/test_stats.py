@@ -174,3 +174,13 @@ def test_a_conclusion_carries_over_only_where_both_sides_draw_it(first, second, 
         return stats.compare({"level": base + differences, "reference": base}, "reference")[0]
 
     assert stats.carried_over(compared(first), compared(second)) == said
+
+
+@pytest.mark.parametrize(("values", "said"), [
+    ([88.0, 88.2, 88.1], "whole interval are above the original's 87.64 %"),
+    ([87.0, 87.1, 87.2], "whole interval are below the original's 87.64 %"),
+    ([87.0, 88.5, 87.5], "contains the original's 87.64 %"),
+    ([88.0], "One seed reaches 88.00 %, the original's 87.64 %; one seed has no interval."),
+])
+def test_a_mean_beside_a_fixed_figure(values, said):
+    assert said in stats.against(stats.mean_interval(values), 87.64, "the original's")

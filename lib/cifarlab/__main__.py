@@ -140,14 +140,23 @@ def card(arguments: argparse.Namespace) -> int:
 def final_test(arguments: argparse.Namespace) -> int:
     """Evaluate the level that a study's validation accuracy chooses on the test set; keep the first seed's model.
 
-    A study that holds no images out was chosen by another: then all its levels are evaluated.
+    A level that is named is evaluated whatever its place. A study that holds no images out was chosen by another: then
+    all its levels are evaluated.
     """
     from cifarlab import final_test as test
 
     found = studies.ensure(arguments.study, train=False)
-    validated = found.runs["val_accuracy"].notna().any()
-    for level in [test.choose(found)] if validated else found.levels:
-        print(f"chosen on validation: {level}" if validated else level)
+    if arguments.level is not None and arguments.level not in found.levels:
+        raise LabError(
+            f"level: no finished run of {arguments.level!r}{did_you_mean(arguments.level, found.levels)}. "
+            f"There are: {', '.join(found.levels)}."
+        )
+    chosen = [arguments.level] if arguments.level else found.levels
+    if not arguments.level and found.runs["val_accuracy"].notna().any():
+        chosen = [test.choose(found)]
+        print("chosen on validation:")
+    for level in chosen:
+        print(level)
         runs = test.runs_of(found, level)
         for seed, config in runs.items():
             accuracy = test.predictions(config, arguments.views).accuracy
@@ -198,6 +207,7 @@ def main(argv: list[str] | None = None) -> int:
     command = commands.add_parser("final-test", help=final_test.__doc__)
     command.set_defaults(function=final_test)
     command.add_argument("--study", required=True, help="the study whose best level is evaluated")
+    command.add_argument("--level", help="this level, whatever its validation accuracy")
     command.add_argument("--views", choices=("one", "mirror", "mirror_shift"), default="one",
                          help="over which views of an image its predictions are averaged")
     command = commands.add_parser("bench", help=bench.__doc__)

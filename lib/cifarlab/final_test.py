@@ -90,6 +90,11 @@ def model_path(run_id: str) -> Path:
     return results_root() / "models" / f"{run_id}.pt"
 
 
+def evaluated(config: RunConfig, views: str = "one") -> bool:
+    """Whether the run's predictions are kept."""
+    return predictions_path(config.id, views).is_file()
+
+
 def predictions(config: RunConfig, views: str = "one") -> Predictions:
     """The test predictions of a finished run: those committed, else made now from its weights and written.
 

@@ -121,6 +121,19 @@ def verdict(
     )
 
 
+def against(estimate: Estimate, target: float, whose: str, unit: str = " %") -> str:
+    """One sentence on a mean beside a fixed figure, such as another report's: where its interval lies."""
+    mark = f"{target:.2f}{unit}"
+    if estimate.n < 2:
+        return f"One seed reaches {estimate.mean:.2f}{unit}, {whose} {mark}; one seed has no interval."
+    reached = f"{estimate.mean:.2f} ± {estimate.half_width:.2f}{unit} (n = {estimate.n})"
+    if estimate.low > target:
+        return f"The mean, {reached}, and its whole interval are above {whose} {mark}."
+    if estimate.high < target:
+        return f"The mean, {reached}, and its whole interval are below {whose} {mark}."
+    return f"The interval of the mean, {reached}, contains {whose} {mark}."
+
+
 def epochs_to_reach(history: pd.DataFrame, column: str, target: float) -> pd.Series:
     """The first epoch at which each run's ``column`` is at least ``target``, by seed; NaN where it never is.
 
