@@ -52,4 +52,4 @@ def finished(app, exception) -> None:
 def setup(app):
     app.connect("env-get-outdated", outdated)
     app.connect("build-finished", finished)
-    return {"version": "1", "parallel_read_safe": False}
+    return {"version": "1", "parallel_read_safe": True}

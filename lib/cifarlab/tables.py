@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Sequence
 
@@ -89,7 +90,10 @@ def study_table(
 def as_shown(rows: Sequence[dict]) -> Styler:
     """Rows as a table without an index, that scrolls by itself where the page is narrow."""
     rows = rows or [{"": NO_RUN}]
-    return pd.DataFrame(rows).style.hide(axis="index").set_table_attributes('class="wide-table"')
+    frame = pd.DataFrame(rows)
+    # pandas names a table at random; by its content, a rebuilt page differs only where its content does.
+    name = hashlib.sha256(frame.to_csv().encode()).hexdigest()[:8]
+    return frame.style.set_uuid(name).hide(axis="index").set_table_attributes('class="wide-table"')
 
 
 def plus_minus(estimate: stats.Estimate) -> str:
