@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from cifarlab import data, layers, models
-from cifarlab.bench import ceiling, measuring, operations, products, trials
+from cifarlab.bench import ceiling, measuring, operations, products, race, trials
 from cifarlab.config import RunConfig
 
 
@@ -57,6 +57,32 @@ def test_another_machines_answers_lie_beside_ours():
     for name in ("loops", "products"):
         for place in measuring.folders(name):
             assert measuring.read(name, place)["name"] == name
+
+
+def test_the_race_needs_a_copy_of_the_program_it_knows(monkeypatch, tmp_path):
+    monkeypatch.delenv("AIRBENCH94", raising=False)
+    with pytest.raises(measuring.BenchmarkError, match=r"AIRBENCH94: .* name your copy"):
+        race.measure()
+    other = tmp_path / "other.py"
+    other.write_text("print('another program')\n")
+    monkeypatch.setenv("AIRBENCH94", str(other))
+    with pytest.raises(measuring.BenchmarkError, match=r"no '@torch\.compile' in this file"):
+        race.measure()
+
+
+def test_the_program_is_changed_in_every_place_that_names_a_gpu():
+    program = "\n".join(old.rstrip("\n") for old, _ in race.CHANGES + race.IN_BFLOAT16) + "\n"
+    for bfloat16 in (False, True):
+        changed = race.adapted(program, bfloat16)
+        assert "cuda" not in changed and "half()" not in changed
+        assert ("autocast" in changed) == bfloat16
+
+
+def test_our_side_of_the_race_counts_training_and_the_final_evaluation():
+    config = RunConfig.of(model="speednet", width=2, optimizer="muon", batch_size=32, epochs=1, learning_rate=0.1)
+    outcome = race.our_run(config, data.synthetic(64), data.synthetic(32))
+    assert outcome["seconds"] > 0
+    assert 0 <= outcome["test_accuracy"] <= 1
 
 
 def test_a_missing_answer_says_how_to_measure_it(tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from cifarlab import final_test, studies
+from cifarlab.__main__ import main
 from cifarlab.paths import project_root
 
 
@@ -39,6 +40,11 @@ def test_the_level_is_chosen_on_validation(smoke_results, monkeypatch):
     assert final_test.choose(found) == best
     (config,) = final_test.chosen_runs(found).values()
     assert config.id in set(found.runs[found.runs["level"] == best]["id"])
+
+
+def test_a_level_that_was_not_trained_is_refused_by_name(capsys):
+    assert main(["final-test", "--study", "baseline", "--level", "wide"]) == 2
+    assert "level: no finished run of 'wide'" in capsys.readouterr().err
 
 
 @pytest.mark.dataset
