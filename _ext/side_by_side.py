@@ -1,6 +1,6 @@
 """Run several pages' notebooks at once, one a core: jupyter-book has no option for it, Sphinx and myst-nb can.
 
-Figures of two builds are the same whatever the order; a test compares the pages.
+No page depends on the order: each reads the committed results only.
 """
 
 from __future__ import annotations
@@ -9,13 +9,10 @@ import os
 import tempfile
 import uuid
 
+from cifarlab.processor import cores
+
 # A kernel that has imported PyTorch and pandas takes half a gigabyte.
 MOST = 4
-
-
-def cores() -> int:
-    """The processor cores that this build may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def socket_prefix(_: object) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import re
 import sys
 import time
@@ -13,6 +12,7 @@ from cifarlab import execution, store, studies
 from cifarlab.config import PRESETS, ConfigError, did_you_mean
 from cifarlab.errors import LabError
 from cifarlab.paths import results_root
+from cifarlab.processor import cores
 
 
 def seconds(text: str) -> float:
@@ -62,11 +62,6 @@ def shared_out(
     narrow = [config for config in configs if config.width <= PACKED_WIDTH]
     wide = [config for config in configs if config.width > PACKED_WIDTH]
     return [(group, count) for group, count in ((narrow, cores()), (wide, 1)) if group]
-
-
-def cores() -> int:
-    """The processor cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def results(arguments: argparse.Namespace) -> int:

@@ -13,7 +13,7 @@ from cifarlab import layers, models, stats
 from cifarlab.bench import costs as bench_costs
 from cifarlab.bench import measuring
 from cifarlab.stats import Comparison, mean_interval, p_text
-from cifarlab.studies import CROSS, StudyResults
+from cifarlab.studies import CROSS, Study, StudyResults
 
 NO_RUN = "No run of this study is in the store yet."
 NOTHING = "There is nothing to compare yet."
@@ -23,13 +23,18 @@ WORDS = {
 }
 
 
-def compare(results: StudyResults, column: str = "val_accuracy", same_within: float = 0.5) -> list[Comparison]:
-    """Every level against the study's reference; accuracies in percent, so that differences are in points."""
+def compare(
+    results: StudyResults, column: str = "val_accuracy", same_within: float = 0.5, study: Study | None = None
+) -> list[Comparison]:
+    """Every level against the study's reference; accuracies in percent, so that differences are in points.
+
+    With ``study``, its levels and its reference, as far as these results have them.
+    """
+    study = study or results.study
     scale = 100 if column.endswith("accuracy") else 1
-    values = {level: scale * results.values(column, level).astype(float) for level in results.levels}
-    if results.study.reference not in values:
-        return []
-    return stats.compare(values, results.study.reference, same_within)
+    values = {level: scale * results.values(column, level).astype(float)
+              for level in results.levels if level in study.levels}
+    return stats.compare(values, study.reference, same_within) if study.reference in values else []
 
 
 def costs(results: StudyResults) -> pd.DataFrame:
@@ -146,23 +151,17 @@ def carried_over(narrow: StudyResults, wide: StudyResults) -> str:
 
     Both are compared with the reference of ``wide``, over the levels of ``wide``.
     """
-    def compared(results: StudyResults) -> dict[str, Comparison]:
-        values = {level: 100 * results.values("val_accuracy", level) for level in wide.study.levels
-                  if level in results.levels}
-        reference = wide.study.reference
-        return {c.level: c for c in stats.compare(values, reference)} if reference in values else {}
-
     def said(comparison: Comparison, results: StudyResults) -> str:
         if not comparison.difference.n:
             return "no pair of runs yet"
         width = next(iter(results.configs.values())).width
         return f"at width {width} {signed(comparison.difference)} points (n = {comparison.difference.n})"
 
-    first, second = compared(narrow), compared(wide)
+    first = {comparison.level: comparison for comparison in compare(narrow, study=wide.study)}
     return "\n".join(
-        f"- {level} against {wide.study.reference}: {said(first[level], narrow)}, {said(second[level], wide)}; "
-        f"{stats.carried_over(first[level], second[level])}."
-        for level in second if level in first
+        f"- {c.level} against {c.reference}: {said(first[c.level], narrow)}, {said(c, wide)}; "
+        f"{stats.carried_over(first[c.level], c)}."
+        for c in compare(wide) if c.level in first
     ) or NOTHING
 
 
