@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from cifarlab import processor
+from cifarlab import processor, winograd
 from cifarlab.config import RunConfig
 
 # What the networks and optimizers multiply with.
@@ -23,8 +23,13 @@ class RoundedProducts(TorchFunctionMode):
 
     A unit for bfloat16 does the same: a product of two such numbers is exact in float32, and there it sums. Only the
     order of the sums differs, as it does between two kinds of units. Without units PyTorch's own bfloat16 takes ten
-    times as long as float32; this takes no longer than float32. Gradients go the same way.
+    times as long as float32; this takes no longer, and a good deal less where a convolution is large enough for
+    Winograd's algorithm (``fast_convolutions``). Gradients go the same way.
     """
+
+    def __init__(self, fast_convolutions: bool = True) -> None:
+        super().__init__()
+        self.fast_convolutions = fast_convolutions
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -36,6 +41,8 @@ class RoundedProducts(TorchFunctionMode):
         if not rounded:
             return func(*args, **kwargs)
         with torch.autocast("cpu", enabled=False):
+            if self.fast_convolutions and func is F.conv2d and winograd.pays(*args, **kwargs):
+                return winograd.conv2d(*(operand.bfloat16() for operand in args[:2]))
             return func(*map(_rounded, args), **kwargs).bfloat16()
 
 

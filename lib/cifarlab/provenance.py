@@ -18,7 +18,9 @@ from cifarlab.paths import project_root
 from cifarlab.processor import cpu_description
 
 # The modules that can change a run's numbers.
-NUMERIC_MODULES = ("data", "models", "optimizers", "precision", "schedules", "speednet", "streams", "training")
+NUMERIC_MODULES = (
+    "data", "models", "optimizers", "precision", "schedules", "speednet", "streams", "training", "winograd",
+)
 
 
 # Digests of earlier code that gives the same numbers, and why.
@@ -27,6 +29,8 @@ SAME_NUMBERS = {
     "e4a8656ef35b": "since then only the function that finds the dataset's folder moved to another module",
     "53f69c5cf282": "since then gradient norms are noted, blocks may have one convolution, prediction may mirror",
     "9255b098597e": "since then processors without bfloat16 units have a way of their own",
+    # Of the committed runs one has such layers and such a processor: the speedrun's first search run.
+    "20b69931ffc6": "since then large convolutions are computed another way where there are no bfloat16 units",
     "5d1a501bf4f9": "since then the optimizers moved to a module of their own, and a new network and Muon came",
 }
 

@@ -17,7 +17,8 @@ from cifarlab.precision import RoundedProducts
 WAYS: dict[str, Callable[[], AbstractContextManager[Any]]] = {
     "float32": lambda: torch.autocast("cpu", enabled=False),
     "bfloat16, PyTorch's own": nullcontext,
-    "bfloat16, rounded products in float32": RoundedProducts,
+    "bfloat16, rounded products in float32": lambda: RoundedProducts(fast_convolutions=False),
+    "the same, large convolutions by Winograd's algorithm": RoundedProducts,
 }
 
 

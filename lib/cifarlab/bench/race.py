@@ -113,12 +113,13 @@ def measure(rounds: int = 1, first_seed: int = 1000) -> dict[str, Any]:
     program = adapted(Path(place).read_text(encoding="utf-8"), bfloat16)
     train_images, test_images = data.load_cifar10(train=True), data.load_cifar10(train=False)
     study = studies.load("speedrun")
-    config = study.config(study.reference, 0).with_(precision="bfloat16" if bfloat16 else "float32")
+    config = study.config(study.reference, 0)
     theirs, ours = [], []
     for number in range(rounds):
         theirs.append(their_run(program, train_images, test_images))
         ours.append(our_run(config.with_(seed=first_seed + number), train_images, test_images))
     return {
-        "precision": config.precision, "level": study.reference, "theirs": theirs, "ours": ours,
+        "precision": {"theirs": "bfloat16" if bfloat16 else "float32", "ours": config.precision},
+        "level": study.reference, "theirs": theirs, "ours": ours,
         "ratio": [a["seconds"] / b["seconds"] for a, b in zip(theirs, ours, strict=True)],
     }
