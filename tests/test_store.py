@@ -140,12 +140,30 @@ def test_a_gpu_asked_for_where_there_is_none(monkeypatch):
     assert runner.choose_device("auto").type == "cpu"
 
 
-@pytest.mark.parametrize(("fast", "expected"), [(True, "bfloat16"), (False, "float32")])
-def test_auto_precision_becomes_concrete_and_says_why(monkeypatch, fast, expected):
+@pytest.mark.parametrize(
+    ("asked", "units", "chosen", "line"),
+    [
+        ("auto", True, "bfloat16", "precision bfloat16: this processor has bfloat16 units"),
+        ("auto", False, "bfloat16", "precision bfloat16: this processor has no bfloat16 units; "
+                                    "rounded numbers are multiplied in float32"),
+        ("bfloat16", True, "bfloat16", "precision bfloat16, as asked"),
+        ("bfloat16", False, "bfloat16", "precision bfloat16, as asked: this processor has no bfloat16 units; "
+                                        "rounded numbers are multiplied in float32"),
+        ("float32", False, "float32", "precision float32, as asked"),
+    ],
+)  # fmt: skip
+def test_precision_becomes_concrete_and_says_why(monkeypatch, asked, units, chosen, line):
     import torch
 
-    monkeypatch.setattr(runner.processor, "has_fast_bfloat16", lambda: fast)
-    config, why = runner.resolve_precision(RunConfig.of(precision="auto"), torch.device("cpu"))
-    assert config.precision == expected
-    assert expected in why
-    assert "this processor" in why
+    monkeypatch.setattr(runner.processor, "has_fast_bfloat16", lambda: units)
+    config, why = runner.resolve_precision(RunConfig.of(precision=asked), torch.device("cpu"))
+    assert (config.precision, why) == (chosen, line)
+
+
+def test_a_gpu_without_units_computes_in_float32(monkeypatch):
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: False)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "An old card")
+    config, why = runner.resolve_precision(RunConfig.of(precision="auto"), torch.device("cuda"))
+    assert (config.precision, why) == ("float32", "precision float32: An old card has no bfloat16 units")

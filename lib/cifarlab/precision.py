@@ -51,6 +51,11 @@ def _rounded(value: Any) -> Any:
     return value.bfloat16().float() if floating else value
 
 
+def multiplies_in(precision: str) -> torch.dtype:
+    """The dtype that this machine's processor multiplies in when a run's precision is ``precision``."""
+    return torch.bfloat16 if precision == "bfloat16" and processor.has_fast_bfloat16() else torch.float32
+
+
 def bfloat16_products(device: torch.device) -> AbstractContextManager[Any]:
     """Within it, products of bfloat16 numbers are fast on this device's processor, whatever that is."""
     emulate = device.type == "cpu" and not processor.has_fast_bfloat16()

@@ -31,6 +31,7 @@ SAME_NUMBERS = {
     "9255b098597e": "since then processors without bfloat16 units have a way of their own",
     # Of the committed runs one has such layers and such a processor: the speedrun's first search run.
     "20b69931ffc6": "since then large convolutions are computed another way where there are no bfloat16 units",
+    "da488e20b22c": "since then Winograd's tiles are padded in one pass less",
     "5d1a501bf4f9": "since then the optimizers moved to a module of their own, and a new network and Muon came",
 }
 

@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 # Tiles taken through all steps together: their intermediate values then stay in the processor's cache.
@@ -76,15 +75,13 @@ class _Convolution(torch.autograd.Function):
         ctx.save_for_backward(input, weight)
         grid = _Grid(input)
         filters = _transformed_filters(weight, grid.m).transpose(1, 2)
-        result = input.new_empty(len(input), grid.rows, grid.m, grid.columns, grid.m, len(weight))
+        result = input.new_empty(len(input), grid.height, grid.width, len(weight))
         to_outputs = transforms(grid.m).outputs
         images = input.permute(0, 2, 3, 1)
         for some in grid.portions:
             products = torch.bmm(grid.tiles(images[some]), filters)
-            tiles = (to_outputs @ products.flatten(1)).view(grid.m, grid.m, -1, grid.rows, grid.columns, len(weight))
-            result[some] = tiles.permute(2, 3, 0, 4, 1, 5)
-        result = result.view(len(input), grid.rows * grid.m, grid.columns * grid.m, len(weight))
-        return result[:, : grid.height, : grid.width].permute(0, 3, 1, 2).contiguous(memory_format=torch.channels_last)
+            result[some] = grid.joined(to_outputs @ products.flatten(1), len(images[some]))
+        return result.permute(0, 3, 1, 2)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
@@ -101,7 +98,7 @@ class _Convolution(torch.autograd.Function):
         d_input = torch.empty_like(input, memory_format=torch.channels_last)
         images, d_images, d_results = (tensor.permute(0, 2, 3, 1) for tensor in (input, d_input, gradient))
         for some in grid.portions:
-            d_products = (to_outputs.T @ grid.outputs(d_results[some])).view(len(filters), -1, len(weight))
+            d_products = (to_outputs.T @ grid.parted(d_results[some])).view(len(filters), -1, len(weight))
             d_filters.baddbmm_(d_products.transpose(1, 2), grid.tiles(images[some]))
             d_tiles = to_inputs.T @ torch.bmm(d_products, filters).flatten(1)
             d_images[some] = grid.summed(d_tiles)
@@ -122,18 +119,22 @@ class _Grid:
     def tiles(self, images: Tensor) -> Tensor:
         """Overlapping tiles of the images, transformed: ((m + 2)², tiles, C), float32."""
         side, m = self.m + 2, self.m
-        bottom, right = self.rows * m + 1 - self.height, self.columns * m + 1 - self.width
-        padded = F.pad(images.float(), (0, 0, 1, right, 1, bottom))
+        padded = _padded(images, self.rows * m + 2, self.columns * m + 2, border=1)
         tiles = padded.unfold(1, side, m).unfold(2, side, m).permute(4, 5, 0, 1, 2, 3)
         return (transforms(m).inputs @ tiles.reshape(side * side, -1)).view(side * side, -1, self.channels)
 
-    def outputs(self, results: Tensor) -> Tensor:
+    def parted(self, results: Tensor) -> Tensor:
         """Tiles beside each other of results or their gradients: (m², tiles x K), float32."""
         m = self.m
-        bottom, right = self.rows * m - self.height, self.columns * m - self.width
-        padded = F.pad(results.float(), (0, 0, 0, right, 0, bottom))
-        tiles = padded.reshape(len(results), self.rows, m, self.columns, m, -1)
+        padded = _padded(results, self.rows * m, self.columns * m)
+        tiles = padded.view(len(results), self.rows, m, self.columns, m, -1)
         return tiles.permute(2, 4, 0, 1, 3, 5).reshape(m * m, -1)
+
+    def joined(self, tiles: Tensor, count: int) -> Tensor:
+        """The inverse: ``count`` results (count, H, W, K) from tiles that lie beside each other, (m², tiles x K)."""
+        m = self.m
+        tiles = tiles.view(m, m, count, self.rows, self.columns, -1).permute(2, 3, 0, 4, 1, 5)
+        return tiles.reshape(count, self.rows * m, self.columns * m, -1)[:, : self.height, : self.width]
 
     def summed(self, tiles: Tensor) -> Tensor:
         """The transpose of cutting: overlapping tiles, ((m + 2)², tiles x C), added up into images."""
@@ -147,6 +148,13 @@ class _Grid:
         images[:, 1:, :2, 1:, :2] += tiles[:, :, m:, :, m:]
         images = images.view(len(tiles), (rows + 1) * m, (columns + 1) * m, self.channels)
         return images[:, 1 : self.height + 1, 1 : self.width + 1]
+
+
+def _padded(images: Tensor, height: int, width: int, border: int = 0) -> Tensor:
+    """(N, height, width, C), float32: the images after ``border`` rows and columns of zeros, and zeros behind them."""
+    padded = images.new_zeros(len(images), height, width, images.shape[3], dtype=torch.float32)
+    padded[:, border : border + images.shape[1], border : border + images.shape[2]] = images
+    return padded
 
 
 def _transformed_filters(weight: Tensor, m: int) -> Tensor:

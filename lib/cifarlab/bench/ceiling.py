@@ -11,6 +11,7 @@ from torch import nn
 from cifarlab import models, processor
 from cifarlab.bench.measuring import alternate
 from cifarlab.config import RunConfig
+from cifarlab.precision import multiplies_in
 
 
 def matmul_rates(size: int = 2048, rounds: int = 8) -> dict[str, float]:
@@ -35,11 +36,11 @@ def layer_shapes(config: RunConfig) -> dict[str, tuple[nn.Conv2d, torch.Size, to
 
 
 def convolutions(config: RunConfig, rounds: int = 5) -> list[dict[str, Any]]:
-    """Each convolution of a step alone, in ``config``'s precision and channels_last: milliseconds of its three parts.
+    """Each convolution of a step alone, by its definition, channels_last: milliseconds of its three parts.
 
     ``forward``, ``weights`` (the gradient of the filters), ``input`` (the gradient of the input; the first needs none).
     """
-    dtype = torch.bfloat16 if config.precision == "bfloat16" else torch.float32
+    dtype = multiplies_in(config.precision)
     rows = []
     for number, (name, (layer, inputs, outputs)) in enumerate(layer_shapes(config).items()):
         def tensor(shape: tuple) -> torch.Tensor:

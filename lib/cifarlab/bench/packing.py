@@ -15,6 +15,7 @@ from cifarlab import execution, runner, store
 from cifarlab.bench import ceiling
 from cifarlab.bench.measuring import alternate, points
 from cifarlab.config import PRESETS, RunConfig
+from cifarlab.precision import multiplies_in
 
 
 def one_or_many(width: int, cores: int, rounds: int = 3, seconds: float = 5.0) -> dict[str, Any]:
@@ -35,7 +36,7 @@ def seeds_in_one_step(width: int, seeds: int = 4, batch_size: int = 128, rounds:
     At once they are grouped convolutions, one group a network, which is what vectorising over seeds comes to.
     """
     config, _ = runner.resolve_precision(RunConfig.of(width=width, precision="auto"), torch.device("cpu"))
-    dtype = torch.bfloat16 if config.precision == "bfloat16" else torch.float32
+    dtype = multiplies_in(config.precision)
 
     def passes(groups: int, repeats: int) -> Callable[[], None]:
         tensors = []

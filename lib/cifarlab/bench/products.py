@@ -43,7 +43,7 @@ def step_seconds(way: str, width: int, pool: data.Images, at_least: float) -> fl
 
 
 def measure(
-    widths: tuple[int, ...] = (16, 64), images: int = 64, rounds: int = 3, seconds: float = 2.0
+    widths: tuple[int, ...] = (16, 64), images: int = 128, rounds: int = 3, seconds: float = 2.0
 ) -> dict[str, Any]:
     """Images a second of each way at each width, the ways in turn, one figure a round."""
     pool = data.load_cifar10(train=True).take(torch.arange(images))

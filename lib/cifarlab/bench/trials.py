@@ -5,17 +5,19 @@ from __future__ import annotations
 import shutil
 import statistics
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from contextlib import nullcontext
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from cifarlab import data, models, runner
+from cifarlab import data, models, processor, runner
 from cifarlab.bench.measuring import alternate
 from cifarlab.config import RunConfig
 from cifarlab.optimizers import make_optimizers
+from cifarlab.precision import RoundedProducts
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,7 @@ class Step:
 
     channels_last: bool = True
     bfloat16: bool = True
+    fast_convolutions: bool = True
     fused: bool = True
     whole_bfloat16: bool = False
     inplace: bool = True
@@ -36,6 +39,7 @@ class Step:
 WITHOUT = {
     "NCHW instead of channels_last": Step(channels_last=False),
     "float32 instead of bfloat16": Step(bfloat16=False),
+    "every convolution by its definition": Step(fast_convolutions=False),
     "optimizer not fused": Step(fused=False),
     "ReLU not in place": Step(inplace=False),
     "loss read every step": Step(read_loss=True),
@@ -66,6 +70,7 @@ def stepper(step: Step, width: int, pool: data.Images) -> Callable[[], None]:
     else:
         optimizer = torch.optim.Adam(model.parameters(), lr=config.learning_rate, foreach=False)
     model.train()
+    units = processor.has_fast_bfloat16()
     network = torch.compile(model) if step.compiled else model
 
     def train() -> None:
@@ -76,7 +81,8 @@ def stepper(step: Step, width: int, pool: data.Images) -> Callable[[], None]:
                 inputs = inputs.contiguous()
             if step.whole_bfloat16:
                 inputs = inputs.bfloat16()
-            with torch.autocast("cpu", dtype=torch.bfloat16, enabled=step.bfloat16 and not step.whole_bfloat16):
+            rounds = torch.autocast("cpu", dtype=torch.bfloat16, enabled=step.bfloat16 and not step.whole_bfloat16)
+            with rounds, nullcontext() if units else RoundedProducts(step.fast_convolutions):
                 logits = network(inputs)
             loss = F.cross_entropy(logits.float(), labels)
             loss.backward()
@@ -91,23 +97,22 @@ def stepper(step: Step, width: int, pool: data.Images) -> Callable[[], None]:
 def measure(widths: tuple[int, ...] = (16, 64), images: int = 512, rounds: int = 3) -> dict[str, Any]:
     """Each variant's speed over ours, images a second, alternating; by width and variant, one ratio a round.
 
-    Without a C++ compiler ``torch.compile`` is left out, and without fast bfloat16 both of its variants.
+    ``torch.compile`` is left out without a C++ compiler, and without bfloat16 units: it would compile around the
+    products that are rounded there. What is changed only there is left out where there are units.
     """
     pool = data.load_cifar10(train=True).take(torch.arange(images))
-    resolved, why = runner.resolve_precision(RunConfig.of(precision="auto"), torch.device("cpu"))
-    fast = resolved.precision == "bfloat16"
+    _, why = runner.resolve_precision(RunConfig.of(precision="auto"), torch.device("cpu"))
+    units = processor.has_fast_bfloat16()
     answers: dict[str, Any] = {"precision": why, "images": images, "without": {}, "tried": {}}
     for kind, variants in (("without", WITHOUT), ("tried", TRIED)):
         for width in widths:
             found = answers[kind].setdefault(str(width), {})
             for name, step in variants.items():
-                if step.compiled and not shutil.which("g++"):
+                if step.compiled and not (units and shutil.which("g++")):
                     continue
-                if not fast and (step.whole_bfloat16 or not step.bfloat16):
+                if units and not step.fast_convolutions:
                     continue
-                step = replace(step, bfloat16=step.bfloat16 and fast)
-                taken = alternate({
-                    "ours": stepper(Step(bfloat16=fast), width, pool), "variant": stepper(step, width, pool)}, rounds)
+                taken = alternate({"ours": stepper(Step(), width, pool), "variant": stepper(step, width, pool)}, rounds)
                 ratios = [ours / variant for ours, variant in zip(taken["ours"], taken["variant"], strict=True)]
                 found[name] = {"ratio": ratios, "median": statistics.median(ratios)}
     return answers
