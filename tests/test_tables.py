@@ -66,6 +66,19 @@ def test_a_study_without_runs_says_so(tmp_path, results):
         studies.ensure(studies.load("mine", tmp_path))
 
 
+def test_what_carried_over_names_level_widths_differences_and_n(found):
+    (comparison,) = tables.compare(found)
+    side = f"at width {found.config_of('half').width} {tables.signed(comparison.difference)} points (n = 2)"
+    verdict = stats.carried_over(comparison, comparison)
+    assert tables.carried_over(found, found) == f"- half against none: {side}, {side}; {verdict}."
+
+
+def test_what_carried_over_says_so_without_wide_runs(found, tmp_path, results):
+    (tmp_path / "mine.yml").write_text(STUDY)
+    wide = studies.ensure(studies.load("mine", tmp_path), required=False)
+    assert tables.carried_over(found, wide) == tables.NOTHING
+
+
 def test_gradient_norms_are_kept_by_step_and_layer(found):
     rows = found.gradients[(found.gradients.level == "none") & (found.gradients.seed == 0)]
     assert set(rows.step) == {0, 1, 3}

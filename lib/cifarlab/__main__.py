@@ -90,8 +90,10 @@ def status(arguments: argparse.Namespace) -> int:
     under_way = execution.progress()
     found = {result.id: result for result in store.read_all()}
     known: set[str] = set()
-    print(f"{'study':<14}{'planned':>8}{'done':>6}{'diverged':>10}{'older code':>12}  under way")
-    for study in chosen_studies(arguments):
+    chosen = chosen_studies(arguments)
+    wide = max(len(study.name) for study in chosen)
+    print(f"{'study':<{wide}}{'planned':>8}{'done':>6}{'diverged':>10}{'older code':>12}  under way")
+    for study in chosen:
         ids = [config.id for _, config in study.runs()]
         known.update(ids)
         done = [found[run_id] for run_id in ids if run_id in found]
@@ -100,7 +102,7 @@ def status(arguments: argparse.Namespace) -> int:
             for run_id, state in under_way.items() if run_id in ids
         ]
         print(
-            f"{study.name:<14}{len(ids):>8}{len(done):>6}{sum(r.final.diverged for r in done):>10}"
+            f"{study.name:<{wide}}{len(ids):>8}{len(done):>6}{sum(r.final.diverged for r in done):>10}"
             f"{sum(not made_by_todays_code(r.provenance) for r in done):>12}  {', '.join(moving)}"
         )
     if extra := sorted(set(found) - known):

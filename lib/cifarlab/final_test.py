@@ -95,6 +95,14 @@ def evaluated(config: RunConfig, views: str = "one") -> bool:
     return predictions_path(config.id, views).is_file()
 
 
+def weights(config: RunConfig) -> Path | None:
+    """The run's weights, where they are committed or else where the machine that trained it keeps them."""
+    from cifarlab import runner
+
+    places = (model_path(config.id), runner.weights_path(config.id))
+    return next((place for place in places if place.is_file()), None)
+
+
 def predictions(config: RunConfig, views: str = "one") -> Predictions:
     """The test predictions of a finished run: those committed, else made now from its weights and written.
 
@@ -124,9 +132,9 @@ def compute(config: RunConfig, views: str = "one") -> Predictions:
 
     from cifarlab import data, models, runner, training
 
-    places = (model_path(config.id), runner.weights_path(config.id))
-    path = next((place for place in places if place.is_file()), None)
+    path = weights(config)
     if path is None:
+        places = (model_path(config.id), runner.weights_path(config.id))
         raise NoPredictionsError(
             f"{config.id}: its predictions are not in {predictions_path(config.id).parent}, and its weights, which "
             f"only the machine that trained it keeps, are neither in {places[0].parent} nor in {places[1].parent}. "
