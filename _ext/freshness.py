@@ -13,8 +13,8 @@ import os
 from pathlib import Path
 
 INPUTS = ("lib/**/*.py", "studies/*.yml", "notebooks/*.ipynb", "_ext/*.py", "results/data/*", "results/original/*",
-          "results/published/*")
-RESULTS = ("runs/*", "bench*/*", "predictions/*", "models/*")
+          "results/published/*", "results/bench*/*")
+RESULTS = ("runs/*", "predictions/*", "models/*")
 
 
 def inputs_digest(root: Path) -> str:

@@ -66,6 +66,7 @@ def test_fields_without_effect_do_not_split_a_run_in_two():
     assert RunConfig.of(block_kernel_size=3).id == RunConfig().id
     assert RunConfig.of(depth=5, shortcut=False, block_convolutions=1).id == RunConfig.of(depth=5).id
     assert RunConfig.of(model="plaincnn", depth=17).id == RunConfig.of(model="plaincnn").id
+    assert RunConfig.of(optimizer="muon", weight_decay=0.1).id == RunConfig.of(optimizer="muon").id
 
 
 def test_ids_of_committed_runs_stay_what_they_are():

@@ -93,12 +93,27 @@ def test_epochs_to_reach_is_nan_where_it_never_is():
     assert math.isnan(reached[1])
 
 
-def test_oscillation_is_the_distance_from_the_neighbours_and_ignores_a_trend():
-    assert stats.oscillation(HISTORY).tolist() == pytest.approx([0.4, 0.0])
-    zigzag = pd.DataFrame({"seed": 0, "epoch": range(6), "val_loss": [1.0, 1.2] * 3})
-    assert stats.oscillation(zigzag)[0] == pytest.approx(0.2)
-    overfitting = pd.DataFrame({"seed": 0, "epoch": range(6), "val_loss": [0.5, 0.6, 0.7, 0.8, 0.9, 1.0]})
-    assert stats.oscillation(overfitting)[0] == pytest.approx(0.0)
+def curve(*values: float) -> pd.DataFrame:
+    return pd.DataFrame({"seed": 0, "epoch": range(len(values)), "val_loss": values})
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([1.0, 1.2] * 3, 0.2),  # a zigzag scores its height
+        ([0.5, 0.6, 0.7, 0.8], 0.0),  # steady overfitting is no oscillation
+        ([2.0, 1.0, 0.7, 0.6, 0.59], 0.0),  # nor is a curve that is merely bent
+        ([1.0, 0.8, 0.9, 0.95], 0.05),  # one valley: the smaller of its two steps, over two inner epochs
+        ([1.0, 0.9, 0.9, 1.0], 0.0),
+    ],
+)
+def test_oscillation_counts_only_turns(values, expected):
+    assert stats.oscillation(curve(*values))[0] == pytest.approx(expected)
+
+
+def test_oscillation_is_by_seed_and_needs_three_epochs():
+    assert stats.oscillation(HISTORY).tolist() == pytest.approx([0.3, 0.0])
+    assert math.isnan(stats.oscillation(curve(1.0, 0.5))[0])
 
 
 def study(**levels: pd.Series) -> dict[str, stats.Comparison]:
@@ -134,12 +149,30 @@ def test_what_the_correction_takes_away_is_not_called_a_difference():
     assert "higher" not in sentence
 
 
+def test_a_comparison_without_an_interval_yet_is_in_the_family_all_the_same():
+    reference = series(80.0, 80.4, 79.8, 80.1, 80.2)
+    values = {"reference": reference, "near": series(80.9, 80.7, 80.2, 80.9, 80.4), "begun": series(80.0)}
+    near, begun = stats.compare(values, "reference")
+    assert near.p_holm == pytest.approx(2 * near.p)
+    assert math.isnan(begun.p_holm)
+    assert stats.compare(values, "reference", planned=4)[0].p_holm == pytest.approx(4 * near.p)
+
+
 def test_the_same_is_shown_and_not_merely_undetected():
     found = study(same=series(80.1, 80.3, 79.9, 80.0, 80.3), noisy=series(84.0, 77.0, 82.0, 76.5, 81.5))
     assert found["same"].word == "same"
     assert found["same"].p_same < 0.025
     assert found["noisy"].word == "unclear"
     assert found["noisy"].p_same > 0.05
+
+
+def test_a_small_difference_that_the_correction_takes_away_is_still_shown_to_be_small():
+    reference = series(80.0, 80.4, 79.8, 80.1, 80.2)
+    values = {"reference": reference, "a bit": reference + series(0.06, 0.02, 0.10, 0.05, 0.07)}
+    assert stats.compare(values, "reference")[0].word == "higher"
+    (among,) = stats.compare(values, "reference", planned=100)
+    assert among.word == "same"
+    assert "is the same within ±0.5 points" in stats.comparison_verdict("accuracy", among)
 
 
 def test_one_seed_a_diverged_seed_and_ties():
@@ -150,13 +183,28 @@ def test_one_seed_a_diverged_seed_and_ties():
     assert found["lost"].difference.n == 2
     assert found["tie"].word == "same"
     assert (found["tie"].p, found["tie"].p_same) == (1, 0)
-    assert found["shift"].word == "higher"
+    # Five times exactly +1: a tie, which no test can call certain.
+    assert found["shift"].word == "suggestive"
     with pytest.raises(KeyError):
         stats.compare({"a": series(1, 2)}, "b")
 
 
 def test_p_values_are_written_as_readers_expect():
     assert [stats.p_text(p) for p in (math.nan, 0.0004, 0.0312, 1.0)] == ["–", "< 0.001", "0.031", "1.000"]
+
+
+@pytest.mark.parametrize(("values", "supporting", "said"), [
+    ([1.0, 1.1, 0.9], "higher", "Supported"),
+    ([-1.0, -1.1, -0.9], "higher", "Contradicted"),
+    ([0.1, 0.0, 0.05], "higher", "Contradicted"),
+    ([0.1, 0.0, 0.05], "same", "Supported"),
+    ([1.0, 1.1, 0.9], "same", "Contradicted"),
+    ([3.0, -2.0, 0.5], "same", "Undecided"),
+    ([1.0], "higher", "Undecided"),
+])
+def test_a_claim_is_supported_contradicted_or_undecided(values, supporting, said):
+    difference = stats.paired_difference(series(*values), series(*[0.0] * len(values)))
+    assert stats.on_claim(difference, supporting, same_within=0.5) == said
 
 
 @pytest.mark.parametrize(("first", "second", "said"), [

@@ -97,6 +97,19 @@ def test_a_wrong_list_is_refused(value):
         studies.as_list("seeds", value, int)
 
 
+def test_a_parameter_that_every_level_sets_changes_nothing(results, tmp_path):
+    study = studies.load("mine", written(tmp_path, GOOD.replace("plain: {}", "plain: {width: 3}").replace(
+        "{dropout: 0.5}", "{dropout: 0.5, width: 2}")))
+    assert {level["width"] for level in study.levels.values()} == {2, 3}
+    assert studies.ensure(study, width=5, train=False, required=False).changed == {}
+    assert studies.ensure(study, width=5, epochs=3, train=False, required=False).changed == {"epochs": 3}
+
+
+def test_a_parameter_that_only_the_reference_sets_changes_the_others(results, tmp_path):
+    study = studies.load("mine", written(tmp_path, GOOD.replace("plain: {}", "plain: {width: 3}")))
+    assert studies.ensure(study, width=3, train=False, required=False).changed == {"width": 3}
+
+
 def test_ensure_reads_what_exists_and_trains_only_on_changed_parameters(results, tmp_path, monkeypatch):
     study = studies.load("mine", written(tmp_path, GOOD))
     trained = []

@@ -6,7 +6,7 @@ import math
 
 import pandas as pd
 import pytest
-from cifarlab import chapter, execution, layers, models, stats, studies, study_figures, tables
+from cifarlab import chapter, execution, layers, models, runner, stats, studies, study_figures, tables
 from cifarlab.config import RunConfig
 
 STUDY = """
@@ -26,8 +26,6 @@ levels:
 @pytest.fixture(scope="module")
 def found(tmp_path_factory):
     """The results of a small study, one level of which diverges."""
-    from cifarlab import runner
-
     folder = tmp_path_factory.mktemp("tables")
     (folder / "mine.yml").write_text(STUDY)
     with pytest.MonkeyPatch.context() as patch:
@@ -66,6 +64,22 @@ def test_a_study_without_runs_says_so(tmp_path, results):
         studies.ensure(studies.load("mine", tmp_path))
 
 
+def test_a_level_without_a_reference_is_not_called_the_reference(found):
+    frame = tables.study_table(found, []).data.set_index("dropout")
+    assert frame.loc["none", "difference (points)"] == "reference"
+    assert frame.loc["half", "difference (points)"] == "–"
+
+
+def test_pairs_are_corrected_for_all_that_were_planned(found):
+    pairs = [("half", "none"), ("lost", "none"), ("none", "lost")]
+    alone = stats.compare_pairs(tables.figures_of(found, "val_accuracy"), pairs[:1])[0]
+    among = stats.compare_pairs(tables.figures_of(found, "val_accuracy"), pairs[:1], planned=len(pairs))[0]
+    assert among.p_holm == pytest.approx(min(1, 3 * alone.p))
+    expected = stats.comparison_verdict("accuracy", among)
+    assert tables.pair_verdicts(found, pairs, "accuracy") == f"- {expected}"
+    assert tables.pair_verdicts(found, pairs[1:], "accuracy") == tables.NOTHING
+
+
 def test_what_carried_over_names_level_widths_differences_and_n(found):
     (comparison,) = tables.compare(found)
     side = f"at width {found.config_of('half').width} {tables.signed(comparison.difference)} points (n = 2)"
@@ -87,7 +101,7 @@ def test_gradient_norms_are_kept_by_step_and_layer(found):
 
 def test_the_median_first_epoch_counts_runs_that_never_get_there():
     assert tables.first_epoch(pd.Series([2.0, 4.0, 3.0])) == "3"
-    assert tables.first_epoch(pd.Series([2.0, math.nan, math.nan])) == "never (1 of 3 runs)"
+    assert tables.first_epoch(pd.Series([2.0, math.nan, math.nan])) == "reached by 1 of 3 runs"
 
 
 def test_receptive_fields_by_hand():
@@ -97,3 +111,17 @@ def test_receptive_fields_by_hand():
     rows = layers.layer_table(models.build(RunConfig.of(width=2, kernel_size=1)))
     # 1x1 kernels see only what pooling gathers.
     assert study_figures.receptive_field_sizes(rows)[-1] == 32
+
+
+def test_the_recipe_says_only_what_all_runs_share(found):
+    assert chapter.recipe(found) == "batches of 64, a constant rate, no augmentation"
+
+
+def test_settings_are_in_the_studys_order_whatever_ran_first(tmp_path, results):
+    (tmp_path / "two.yml").write_text(
+        STUDY.replace("reference: none", "reference: none / small") + "crossed:\n  small: {width: 2}\n  large: {}\n")
+    study = studies.load("two", tmp_path)
+    runner.run(study.config("none / large", 0))
+    assert studies.ensure(study).settings == ["large"]
+    runner.run(study.config("half / small", 1))
+    assert studies.ensure(study).settings == ["small", "large"]

@@ -37,6 +37,13 @@ def test_result_and_gradients_are_the_definitions(side, dtype, tolerance):
         assert (ours.double() - theirs).abs().max() <= tolerance * theirs.abs().max()
 
 
+def test_computed_in_float32_under_autocast_too():
+    inputs, weights, _ = case(8, torch.float32)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        under = winograd.conv2d(inputs, weights)
+    assert torch.equal(under, winograd.conv2d(inputs, weights))
+
+
 def test_images_are_cut_into_portions_without_a_trace(monkeypatch):
     inputs, weights, upstream = case(8, torch.float32)
     whole = results(winograd.conv2d, inputs, weights, upstream, torch.float32)

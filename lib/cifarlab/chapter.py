@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 from cifarlab import store
@@ -63,6 +64,38 @@ def keep(name: str, value: Any) -> None:
 
     # NumPy's scalars print as np.float64(…), which the prose's formats cannot read.
     glue(name, value.item() if hasattr(value, "item") else value, display=False)
+
+
+OPTIMIZERS = {"sgd": "SGD", "adam": "Adam", "adamw": "AdamW", "muon": "Muon"}
+SCHEDULES = {
+    "constant": "a constant rate", "warmup_cosine": "warm-up, then cosine decay", "step": "a rate that falls in steps",
+    "exponential": "exponential decay", "linear": "linear decay", "one_cycle": "warm-up, then linear decay",
+}
+# A field of a run's configuration and how it is said.
+RECIPE: tuple[tuple[str, Callable[[Any], str]], ...] = (
+    ("optimizer", OPTIMIZERS.__getitem__),
+    ("learning_rate", lambda rate: f"peak rate {rate:g}"),
+    ("weight_decay", lambda decay: f"weight decay {decay:g}" if decay else "no weight decay"),
+    ("batch_size", lambda images: f"batches of {images:,}"),
+    ("schedule", SCHEDULES.__getitem__),
+    ("warmup_epochs", lambda epochs: f"a warm-up of {epochs:g} epoch{'s' * (epochs != 1)}"),
+    ("augment", lambda kind: "no augmentation" if kind == "none" else f"augmented by {kind.replace('_', ', ')}"),
+    ("label_smoothing", lambda amount: f"label smoothing {amount:g}" if amount else ""),
+)
+WITH_WARMUP = {"warmup_cosine", "one_cycle"}
+
+
+def recipe(results: StudyResults) -> str:
+    """How a study's runs were trained, in words, as far as it is the same for all of them."""
+    configs = list(results.configs.values())
+    said = []
+    for field, words in RECIPE:
+        values = {getattr(config, field) for config in configs}
+        if field == "warmup_epochs" and not {config.schedule for config in configs} <= WITH_WARMUP:
+            continue
+        if len(values) == 1:
+            said.append(words(values.pop()))
+    return ", ".join(filter(None, said))
 
 
 def provenance_note(results: StudyResults) -> Any:

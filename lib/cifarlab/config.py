@@ -119,6 +119,8 @@ class RunConfig(BaseModel):
             neutral["warmup_epochs"] = 2.0
         if self.schedule != "warmup_cosine":
             neutral["warmup_offset"] = 0.01
+        if self.optimizer == "muon":
+            neutral["weight_decay"] = 0.0
         if self.dropout == 0:
             neutral["dropout_at"] = "classifier"
         if not self.low_resolution or not self.low_resolution_epochs:

@@ -108,8 +108,9 @@ def learning_curves(
     With fewer than three seeds an interval is wider than the picture; then each run is a thin line instead.
 
     ``history`` has one row per run and epoch, with ``level`` and ``seed``; ``original`` maps a level to the epochs
-    of the original's run.
+    of the original's run. A column without any value has no panel, unless no column has one.
     """
+    columns = [column for column in columns if history[column].notna().any()] or columns[:1]
     figure, axes = new_figure(min(2, len(columns)), -(-len(columns) // 2), width=3.6, height=3.1)
     for axis in axes[len(columns):]:
         axis.axis("off")
@@ -120,6 +121,8 @@ def learning_curves(
                 stats.mean_interval(in_percent(column, values.dropna()))
                 for _, values in rows.groupby("epoch")[column] if values.notna().any()
             ]
+            if not estimates:
+                continue
             epochs = sorted(rows.dropna(subset=[column])["epoch"].unique())
             colour, line = COLOURS[number % len(COLOURS)], LINES[number % len(LINES)]
             axis.plot(epochs, [e.mean for e in estimates], color=colour, linestyle=line, label=level)
@@ -214,7 +217,7 @@ PALE = {"conv": "#CFE3F1", "pool": "#F8DCC4", "linear": "#CDEBDD", "block": "#E3
 
 
 def architecture(rows: Sequence[Mapping]) -> BookFigure:
-    """A network drawn from :func:`cifarlab.models.layer_table`: top to bottom, residual blocks with their shortcuts."""
+    """A network drawn from :func:`cifarlab.layers.layer_table`: top to bottom, residual blocks with their shortcuts."""
     shown = [row for row in rows if row["kind"] in ("Conv2d", "MaxPool2d", "Linear")]
     figure, (axis,) = new_figure(width=6.2, height=0.42 * len(shown) + 0.6)
     axis.axis("off")

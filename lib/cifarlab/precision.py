@@ -43,7 +43,8 @@ class RoundedProducts(TorchFunctionMode):
         with torch.autocast("cpu", enabled=False):
             if self.fast_convolutions and func is F.conv2d and winograd.pays(*args, **kwargs):
                 return winograd.conv2d(*(operand.bfloat16() for operand in args[:2]))
-            return func(*map(_rounded, args), **kwargs).bfloat16()
+            named = {name: _rounded(value) for name, value in kwargs.items()}
+            return func(*map(_rounded, args), **named).bfloat16()
 
 
 def _rounded(value: Any) -> Any:

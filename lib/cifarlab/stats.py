@@ -85,28 +85,56 @@ def direction(difference: Estimate, same_within: float | None = None) -> str:
         return "higher"
     if difference.high < 0:
         return "lower"
-    if same_within is not None and -same_within <= difference.low and difference.high <= same_within:
-        return "same"
-    return "unclear"
+    return "same" if _within(difference, same_within) else "unclear"
+
+
+def _within(difference: Estimate, margin: float | None) -> bool:
+    return margin is not None and -margin <= difference.low and difference.high <= margin
+
+
+def on_claim(difference: Estimate, supporting: str, same_within: float | None = None) -> str:
+    """What a difference says of a claim: ``Supported``, ``Contradicted`` or ``Undecided``.
+
+    ``supporting`` is the outcome of :func:`direction` that the claim foretells: ``higher``, ``lower`` or ``same``.
+    """
+    found = direction(difference, same_within)
+    if found == supporting:
+        return "Supported"
+    return "Contradicted" if found in ("higher", "lower", "same") else "Undecided"
 
 
 def verdict(
-    what: str, a: str, b: str, difference: Estimate, unit: str, same_within: float | None = None, digits: int = 2
+    what: str, a: str, b: str, difference: Estimate, unit: str, same_within: float | None = None, digits: int = 2,
+    effect_size: float = math.nan,
 ) -> str:
     """One sentence about ``a - b``, computed from its interval: the only place where such a sentence is worded.
 
     For example ``verdict("final validation accuracy", "warm-up cosine", "constant", d, "points", 0.5)``.
     """
+    return _worded(direction(difference, same_within), what, a, b, difference, unit, same_within, digits, effect_size)
+
+
+def _worded(
+    word: str, what: str, a: str, b: str, difference: Estimate, unit: str, same_within: float | None, digits: int,
+    effect_size: float,
+) -> str:
+    """The sentence for one outcome of :func:`direction` or of :attr:`Comparison.word`."""
     unit = f" {unit}" if unit else ""
     amount = f"{abs(difference.mean):.{digits}f}{unit}"
     interval = f"95 % interval {difference.low:+.{digits}f} to {difference.high:+.{digits}f}{unit}, n = {difference.n}"
-    match direction(difference, same_within):
-        case "higher" | "lower" as word:
+    interval += f", effect size {effect_size:+.1f}" if math.isfinite(effect_size) else ""
+    match word:
+        case "higher" | "lower":
             return f"The {what} of {a} is {word} than that of {b} by {amount} ({interval})."
         case "same":
             return (
                 f"The {what} of {a} and of {b} is the same within ±{same_within:g}{unit} "
                 f"(difference {difference.mean:+.{digits}f}{unit}; {interval})."
+            )
+        case "suggestive":
+            return (
+                f"The {what} of {a} differs from that of {b} by {difference.mean:+.{digits}f}{unit} ({interval}), but "
+                "among the planned comparisons that is not enough to call it a difference"
             )
         case "unclear":
             return (
@@ -131,7 +159,7 @@ def against(estimate: Estimate, target: float, whose: str, unit: str = " %") -> 
         return f"The mean, {reached}, and its whole interval are above {whose} {mark}."
     if estimate.high < target:
         return f"The mean, {reached}, and its whole interval are below {whose} {mark}."
-    return f"The interval of the mean, {reached}, contains {whose} {mark}."
+    return f"The interval of the mean, {reached}, contains {whose} {mark}: neither above nor below is shown."
 
 
 def epochs_to_reach(history: pd.DataFrame, column: str, target: float) -> pd.Series:
@@ -144,17 +172,19 @@ def epochs_to_reach(history: pd.DataFrame, column: str, target: float) -> pd.Ser
 
 
 def oscillation(history: pd.DataFrame, column: str = "val_loss") -> pd.Series:
-    """How much a curve goes back and forth, by seed, in the column's unit.
+    """How much a curve goes back and forth, by seed, in the column's unit; NaN for fewer than three epochs.
 
-    The mean distance of an epoch's value from the mean of its two neighbours. A straight line scores 0 whether it
-    falls or rises, so steady overfitting does not count as oscillation; a zigzag of height h scores h.
+    Wherever two steps in a row have opposite signs, the smaller of the two counts; their sum over the number of inner
+    epochs. A curve that only falls or only rises scores 0, however bent it is; a zigzag of height h scores h.
     """
-    def roughness(values: pd.Series) -> float:
-        neighbours = (values.shift(1) + values.shift(-1)) / 2
-        return float((values - neighbours).abs().mean())
+    def back_and_forth(values: pd.Series) -> float:
+        steps = np.diff(values.to_numpy())
+        before, after = steps[:-1], steps[1:]
+        turned = np.where(before * after < 0, np.minimum(abs(before), abs(after)), 0.0)
+        return float(turned.mean()) if len(turned) else math.nan
 
     ordered = history.sort_values("epoch").astype({column: float})
-    return ordered.groupby("seed")[column].apply(roughness)
+    return ordered.groupby("seed")[column].apply(back_and_forth)
 
 
 # --- a study's comparisons ------------------------------------------------------------------------------------------
@@ -164,7 +194,7 @@ def oscillation(history: pd.DataFrame, column: str = "val_loss") -> pd.Series:
 class Comparison:
     """One level against the reference, over the seeds they share.
 
-    ``p``: two-sided paired t test. ``p_holm``: the same, corrected for all comparisons of the study (Holm 1979).
+    ``p``: two-sided paired t test. ``p_holm``: the same, corrected for all comparisons that were planned (Holm 1979).
     ``p_same``: paired equivalence test, two one-sided t tests (Schuirmann 1987), against ±``same_within``.
     ``effect_size``: mean difference over the differences' standard deviation (Cohen's d_z). NaN without an interval.
     """
@@ -180,63 +210,74 @@ class Comparison:
 
     @property
     def word(self) -> str:
-        """As :func:`direction`, but a difference that does not survive the correction is ``suggestive``."""
+        """As :func:`direction`, but a difference that does not survive the correction is ``suggestive``.
+
+        One that lies within ±``same_within`` is then ``same``: that is shown whatever its sign.
+        """
         word = direction(self.difference, self.same_within)
-        return "suggestive" if word in ("higher", "lower") and not self.p_holm < 1 - CONFIDENCE else word
+        if word not in ("higher", "lower") or self.p_holm < 1 - CONFIDENCE:
+            return word
+        return "same" if _within(self.difference, self.same_within) else "suggestive"
 
 
-def compare(values: Mapping[str, pd.Series], reference: str, same_within: float = 0.5) -> list[Comparison]:
-    """Compare every level's ``values`` (indexed by seed) with the reference's, pairing by seed.
-
-    Holm's correction covers every pair that has an interval; a level with fewer than two shared seeds is not counted.
+def compare(
+    values: Mapping[str, pd.Series], reference: str, same_within: float = 0.5, planned: int = 0
+) -> list[Comparison]:
+    """Compare every level's ``values`` (indexed by seed) with the reference's, pairing by seed: :func:`compare_pairs`.
 
     Raises:
         KeyError: the reference is not among the levels.
+    """
+    pairs = [(level, reference) for level in values if level != reference]
+    return compare_pairs(values, pairs, same_within, planned)
+
+
+def compare_pairs(
+    values: Mapping[str, pd.Series], pairs: Sequence[tuple[str, str]], same_within: float = 0.5, planned: int = 0
+) -> list[Comparison]:
+    """Compare the values (indexed by seed) of each pair of levels, pairing by seed.
+
+    Holm's correction is for ``planned`` comparisons, at least those named: one that has no interval yet counts as if
+    it showed nothing, so that a verdict is not withdrawn merely because a study is finished.
+
+    Raises:
+        KeyError: a level has no values.
     """
     from scipy import stats as scipy_stats
     from statsmodels.stats.multitest import multipletests
     from statsmodels.stats.weightstats import ttost_paired
 
     rows = []
-    for level, series in values.items():
-        if level == reference:
-            continue
-        difference = paired_difference(series, values[reference])
+    for level, reference in pairs:
+        difference = paired_difference(values[level], values[reference])
         p = p_same = effect = math.nan
         if difference.n >= 2:
-            a, b = (part.to_numpy(float) for part in _paired(series, values[reference]))
+            a, b = (part.to_numpy(float) for part in _paired(values[level], values[reference]))
             spread = float(np.std(a - b, ddof=1))
             if spread > 1e-12:
                 p = float(scipy_stats.ttest_rel(a, b).pvalue)
                 p_same = float(ttost_paired(a, b, -same_within, same_within)[0])
                 effect = difference.mean / spread
             else:
-                # The same difference with every seed: the tests divide by its spread, 0.
-                p = 1.0 if abs(difference.mean) < 1e-12 else 0.0
-                p_same = 0.0 if abs(difference.mean) < same_within else 1.0
-                effect = 0.0 if p else math.copysign(math.inf, difference.mean)
-        rows.append((level, difference, p, p_same, effect))
-    tested = [p for _, _, p, _, _ in rows if not math.isnan(p)]
-    corrected = iter(multipletests(tested, method="holm")[1]) if tested else iter(())
+                # The same difference with every seed is a tie of rounded figures, not certainty: the tests divide by
+                # its spread, 0, and nothing is shown but that it is small, where it is.
+                p, p_same = 1.0, 0.0 if abs(difference.mean) < same_within else 1.0
+        rows.append((level, reference, difference, p, p_same, effect))
+    family = [1.0 if math.isnan(row[3]) else row[3] for row in rows]
+    family += [1.0] * (planned - len(family))
+    corrected = multipletests(family, method="holm")[1] if family else ()
     return [
-        Comparison(level, reference, difference, p, math.nan if math.isnan(p) else float(next(corrected)), p_same,
-                   same_within, effect)
-        for level, difference, p, p_same, effect in rows
+        Comparison(level, reference, difference, p, math.nan if math.isnan(p) else float(p_holm), p_same, same_within,
+                   effect)
+        for (level, reference, difference, p, p_same, effect), p_holm in zip(rows, corrected, strict=False)
     ]
 
 
 def comparison_verdict(what: str, comparison: Comparison, unit: str = "points", digits: int = 2) -> str:
     """One sentence about a comparison: :func:`verdict`, held to what the correction leaves of it."""
     c = comparison
-    sentence = verdict(what, c.level, c.reference, c.difference, unit, c.same_within, digits)
-    if c.word == "suggestive":
-        d = c.difference
-        return (
-            f"The {what} of {c.level} differs from that of {c.reference} by {d.mean:+.{digits}f} {unit} "
-            f"(95 % interval {d.low:+.{digits}f} to {d.high:+.{digits}f} {unit}, n = {d.n}), but among this study's "
-            f"comparisons that is not enough to call it a difference (Holm-corrected p = {p_text(c.p_holm)})."
-        )
-    return sentence
+    sentence = _worded(c.word, what, c.level, c.reference, c.difference, unit, c.same_within, digits, c.effect_size)
+    return f"{sentence} (Holm-corrected p = {p_text(c.p_holm)})." if c.word == "suggestive" else sentence
 
 
 def carried_over(first: Comparison, second: Comparison) -> str:

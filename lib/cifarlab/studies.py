@@ -201,6 +201,12 @@ class StudyResults:
         return [level for level in self.study.levels if level in present]
 
     @property
+    def settings(self) -> list[str]:
+        """The settings of a crossed study's second factor that have a run, in the study's order."""
+        present = set(self.runs["setting"])
+        return [s for s in dict.fromkeys(level.partition(CROSS)[2] for level in self.study.levels) if s in present]
+
+    @property
     def fewest_seeds(self) -> int:
         """The number of seeds of the level that has fewest."""
         return min((len(self.values("val_accuracy", level)) for level in self.levels), default=0)
@@ -235,7 +241,7 @@ def ensure(
     """
     study = load(study) if isinstance(study, str) else study
     seeds, levels = as_list("seeds", seeds, int), as_list("levels", levels, str)
-    changed = _changed(study, preset=preset, seeds=seeds, levels=levels, **overrides)
+    changed = _changed(study, seeds, levels, preset=preset, **overrides)
     wanted = study.runs(levels, seeds, preset, **overrides)
     if bool(changed) if train is None else train:
         failures = execute_all([config for _, config in wanted], executor, device)
@@ -285,7 +291,10 @@ def as_list(name: str, value: Any, kind: type) -> list | None:
     """
     if value is None:
         return None
-    found = yaml.safe_load(value) if isinstance(value, str) else value
+    try:
+        found = yaml.safe_load(value) if isinstance(value, str) else value
+    except yaml.YAMLError:
+        found = None  # refused below
     found = list(found) if isinstance(found, list | tuple) else [found]
     if not found or any(type(item) is not kind for item in found):
         example = "[0, 1]" if kind is int else "[a, b]"
@@ -295,8 +304,14 @@ def as_list(name: str, value: Any, kind: type) -> list | None:
     return found
 
 
-def _changed(study: Study, **given: Any) -> dict[str, Any]:
-    """The parameters whose given value is not what the study says."""
-    config = study.config(study.reference, study.seeds[0]).model_dump()
-    own = config | {"preset": study.preset, "seeds": list(study.seeds), "levels": list(study.levels)}
-    return {name: value for name, value in given.items() if value is not None and value != own.get(name)}
+def _changed(study: Study, seeds: list[int] | None, levels: list[str] | None, **given: Any) -> dict[str, Any]:
+    """The parameters that were given and make the runs others than the study's own."""
+    def ids(values: dict[str, Any]) -> set[str]:
+        return {config.id for _, config in study.runs(levels, seeds, **values)}
+
+    wanted = ids(given)
+    changed = {
+        name: value for name, value in given.items() if value is not None and ids(given | {name: None}) != wanted
+    }
+    lists = (("seeds", seeds, study.seeds), ("levels", levels, study.levels))
+    return changed | {name: value for name, value, own in lists if value is not None and value != list(own)}

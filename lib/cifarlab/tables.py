@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pandas as pd
 from pandas.io.formats.style import Styler
@@ -13,7 +14,7 @@ from cifarlab import layers, models, stats
 from cifarlab.bench import costs as bench_costs
 from cifarlab.bench import measuring
 from cifarlab.stats import Comparison, mean_interval, p_text
-from cifarlab.studies import CROSS, Study, StudyResults
+from cifarlab.studies import CROSS, StudyResults
 
 NO_RUN = "No run of this study is in the store yet."
 NOTHING = "There is nothing to compare yet."
@@ -24,17 +25,31 @@ WORDS = {
 
 
 def compare(
-    results: StudyResults, column: str = "val_accuracy", same_within: float = 0.5, study: Study | None = None
+    results: StudyResults, column: str = "val_accuracy", same_within: float = 0.5, reference: str | None = None
 ) -> list[Comparison]:
-    """Every level against the study's reference; accuracies in percent, so that differences are in points.
+    """Every level against ``reference`` (the study's own, unless given); accuracies in points.
 
-    With ``study``, its levels and its reference, as far as these results have them.
+    Corrected for all comparisons that the study plans, whether or not their runs are finished.
     """
-    study = study or results.study
+    reference = reference or results.study.reference
+    values = figures_of(results, column)
+    planned = len(results.study.levels) - 1
+    return stats.compare(values, reference, same_within, planned) if reference in values else []
+
+
+def figures_of(results: StudyResults, column: str) -> dict[str, pd.Series]:
+    """One final figure of every level that has runs, by seed; accuracies in percent."""
     scale = 100 if column.endswith("accuracy") else 1
-    values = {level: scale * results.values(column, level).astype(float)
-              for level in results.levels if level in study.levels}
-    return stats.compare(values, study.reference, same_within) if study.reference in values else []
+    return {level: scale * results.values(column, level).astype(float) for level in results.levels}
+
+
+def pair_verdicts(
+    results: StudyResults, pairs: Sequence[tuple[str, str]], what: str, column: str = "val_accuracy"
+) -> str:
+    """The verdict on each pair of levels that has runs, as a Markdown list; corrected for the number of ``pairs``."""
+    values = figures_of(results, column)
+    there = [(a, b) for a, b in pairs if a in values and b in values]
+    return verdicts(stats.compare_pairs(values, there, planned=len(pairs)), what)
 
 
 def costs(results: StudyResults) -> pd.DataFrame:
@@ -87,7 +102,8 @@ def study_table(
                 "verdict": WORDS[comparison.word],
             }
         else:
-            row |= {"difference (points)": "reference", "p (Holm)": "", "verdict": ""}
+            own = level == results.study.reference
+            row |= {"difference (points)": "reference" if own else "–", "p (Holm)": "", "verdict": ""}
         rows.append(row)
     return as_shown(rows)
 
@@ -101,9 +117,9 @@ def as_shown(rows: Sequence[dict]) -> Styler:
     return frame.style.set_uuid(name).hide(axis="index").set_table_attributes('class="wide-table"')
 
 
-def plus_minus(estimate: stats.Estimate) -> str:
+def plus_minus(estimate: stats.Estimate, digits: int = 2) -> str:
     """A mean and, from two values on, the half width of its interval, for a table that has n in a column of its own."""
-    return f"{estimate.mean:.2f}" + (f" ± {estimate.half_width:.2f}" if estimate.n > 1 else "")
+    return f"{estimate.mean:.{digits}f}" + (f" ± {estimate.half_width:.{digits}f}" if estimate.n > 1 else "")
 
 
 def seconds(value: float) -> str:
@@ -118,38 +134,43 @@ def signed(difference: stats.Estimate) -> str:
     return f"{difference.mean:+.2f}" + (f" ± {difference.half_width:.2f}" if difference.n > 1 else "")
 
 
-def verdicts(comparisons: Sequence[Comparison], what: str = "final validation accuracy", unit: str = "points") -> str:
+def verdicts(
+    comparisons: Sequence[Comparison], what: str = "final validation accuracy", unit: str = "points", digits: int = 2
+) -> str:
     """The verdict on every level, as a Markdown list."""
     if not comparisons:
         return NOTHING
     if all(comparison.word == "one seed" for comparison in comparisons):
         return (
-            "There is one seed of each level yet. One pair of runs has no interval, so its difference may be the "
-            "level's or the seed's, and no verdict is given."
+            "No two levels share more than one seed yet. One pair of runs has no interval, so its difference may be "
+            "the level's or the seed's, and no verdict is given."
         )
-    return "\n".join(f"- {stats.comparison_verdict(what, comparison, unit)}" for comparison in comparisons)
+    return "\n".join(f"- {stats.comparison_verdict(what, comparison, unit, digits)}" for comparison in comparisons)
 
 
 def verdicts_by_setting(results: StudyResults, reference: str, heading: str) -> str:
     """A crossed study's verdicts, setting by setting, each level against ``reference`` under the same setting.
 
-    ``heading`` names the setting at the head of a line: ``"Batches of {}"``.
+    ``heading`` names the setting at the head of a line: ``"Batches of {}"``. Corrected over all settings together.
     """
+    values = figures_of(results, "val_accuracy")
+    planned = [
+        (level, reference + CROSS + level.partition(CROSS)[2])
+        for level in results.study.levels if level.partition(CROSS)[0] != reference
+    ]
+    there = [(a, b) for a, b in planned if a in values and b in values]
     lines = []
-    for setting in dict.fromkeys(results.runs["setting"]):
-        values = {
-            level.partition(CROSS)[0]: 100 * results.values("val_accuracy", level)
-            for level in results.levels if level.endswith(CROSS + setting)
-        }
-        for comparison in stats.compare(values, reference) if reference in values else []:
-            lines.append(f"- {heading.format(setting)}: {stats.comparison_verdict('validation accuracy', comparison)}")
+    for comparison in stats.compare_pairs(values, there, planned=len(planned)):
+        level, _, setting = comparison.level.partition(CROSS)
+        short = replace(comparison, level=level, reference=reference)
+        lines.append(f"- {heading.format(setting)}: {stats.comparison_verdict('validation accuracy', short)}")
     return "\n".join(lines) or NOTHING
 
 
 def carried_over(narrow: StudyResults, wide: StudyResults) -> str:
     """Whether a narrow study's conclusions hold at another width: a Markdown list, one line a level of ``wide``.
 
-    Both are compared with the reference of ``wide``, over the levels of ``wide``.
+    Both are compared with the reference of ``wide``, each corrected for its own study's comparisons.
     """
     def said(comparison: Comparison, results: StudyResults) -> str:
         if not comparison.difference.n:
@@ -157,7 +178,7 @@ def carried_over(narrow: StudyResults, wide: StudyResults) -> str:
         width = next(iter(results.configs.values())).width
         return f"at width {width} {signed(comparison.difference)} points (n = {comparison.difference.n})"
 
-    first = {comparison.level: comparison for comparison in compare(narrow, study=wide.study)}
+    first = {comparison.level: comparison for comparison in compare(narrow, reference=wide.study.reference)}
     return "\n".join(
         f"- {c.level} against {c.reference}: {said(first[c.level], narrow)}, {said(c, wide)}; "
         f"{stats.carried_over(first[c.level], c)}."
@@ -166,19 +187,26 @@ def carried_over(narrow: StudyResults, wide: StudyResults) -> str:
 
 
 def first_epoch(reached: pd.Series) -> str:
-    """The median first epoch of :func:`cifarlab.stats.epochs_to_reach`; runs that never get there count as later."""
+    """The median first epoch of :func:`cifarlab.stats.epochs_to_reach`; runs that never get there count as later.
+
+    Where the median run never gets there, how many do.
+    """
     finite = reached.notna().sum()
     middle = reached.fillna(float("inf")).median()
-    return f"{middle:.3g}" if middle < float("inf") else f"never ({finite} of {len(reached)} runs)"
+    if middle < float("inf"):
+        return f"{middle:.3g}"
+    return f"reached by {finite} of {len(reached)} runs" if finite else "never"
 
 
 def epochs_table(results: StudyResults, targets: Sequence[float]) -> Styler:
-    """One row a level: the median first epoch at which its validation accuracy reaches each target (a fraction)."""
+    """One row a level: the median first epoch at which its validation accuracy reaches each target (a fraction), and
+    how much its validation loss goes back and forth.
+    """
     rows = []
     for level in results.levels:
         history = results.history[results.history["level"] == level]
         rows.append({results.study.factor: level, "n": history["seed"].nunique()} | {
             f"epochs to {100 * target:.0f} %": first_epoch(stats.epochs_to_reach(history, "val_accuracy", target))
             for target in targets
-        })
+        } | {"oscillation of val. loss (nats)": plus_minus(mean_interval(stats.oscillation(history)), digits=3)})
     return as_shown(rows)

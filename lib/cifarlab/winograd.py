@@ -66,7 +66,8 @@ def conv2d(input: Tensor, weight: Tensor) -> Tensor:
     definition by the rounding of float32 (about 1e-5 of the largest value). Gradients go the same way; nothing larger
     than ``input`` is kept for them.
     """
-    return _Convolution.apply(input, weight)
+    with torch.autocast("cpu", enabled=False):
+        return _Convolution.apply(input, weight)
 
 
 class _Convolution(torch.autograd.Function):
