@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
+import nbformat
 import pytest
 import torch
 from cifarlab import data, layers, models
-from cifarlab.bench import ceiling, measuring, operations, products, race, trials
+from cifarlab.bench import ceiling, goals, measuring, operations, packing, products, race, trials
 from cifarlab.config import RunConfig
 
 
@@ -41,6 +45,151 @@ def test_every_variant_of_a_step_trains(name):
     pool = data.synthetic(2 * step.batch_size)
     torch.manual_seed(0)
     trials.stepper(step, width=2, pool=pool)()
+
+
+def test_every_variant_says_why_it_might_matter():
+    assert {*trials.WITHOUT, *trials.TRIED, *trials.EVALUATED, *trials.ENVIRONMENTS} == set(trials.WHY)
+
+
+@pytest.mark.parametrize("name", ["first layer's inputs padded from 3 to 8 channels",
+                                  "norm and ReLU computed again in backward", "ReLU not in place"])
+def test_a_variant_that_should_change_nothing_but_speed_gives_the_same_gradients(name):
+    inputs = data.normalise(data.synthetic(8).pixels, "half")
+    gradients = []
+    for step in (trials.Step(), trials.TRIED.get(name) or trials.WITHOUT[name]):
+        network = trials.network_of(step, RunConfig.of(width=4))
+        further = torch.zeros(8, step.input_channels - 3, 32, 32)
+        network(torch.cat((inputs, further), dim=1)).square().sum().backward()
+        gradients.append([parameter.grad for parameter in network.parameters()])
+    for plain, changed in zip(*gradients, strict=True):
+        same = changed[:, :3] if changed.shape != plain.shape else changed
+        assert torch.allclose(plain, same, rtol=1e-4, atol=1e-4 * plain.abs().max())
+
+
+def test_variants_that_say_nothing_on_a_processor_are_left_out():
+    names = {(units, compiler): {name for name, step in (trials.WITHOUT | trials.TRIED).items()
+                                 if trials.applies(step, units, compiler)}
+             for units in (False, True) for compiler in (False, True)}
+    assert "torch.compile" in names[True, True]
+    assert not any("torch.compile" in found for key, found in names.items() if key != (True, True))
+    for compiler in (False, True):
+        assert "float32, rounded to bfloat16 within oneDNN" not in names[False, compiler]
+        assert "every convolution by its definition" not in names[True, compiler]
+    assert "batch of 256" in names[False, False]
+
+
+def test_evaluations_of_all_sizes_see_every_image(monkeypatch):
+    asked = []
+    monkeypatch.setattr(trials.training, "predict", lambda *_, **options: asked.append(options))
+    for size in (None, 3):
+        trials.evaluator(2, data.synthetic(8), size)()
+    assert asked == [{}, {"batch_size": 3}]
+    monkeypatch.undo()
+    assert trials.evaluator(2, data.synthetic(8), 3)().shape == (8, 10)
+
+
+def test_what_is_set_before_a_process_starts_is_compared_round_by_round(monkeypatch):
+    seen = []
+
+    def measured(values):
+        seen.append(values[0]["environment"])
+        return [{"images_per_second": 200.0 if values[0]["environment"] else 100.0}]
+
+    monkeypatch.setattr(trials, "points", measured)
+    answers = trials.environments(16, rounds=2)
+    assert seen == [{}, *trials.ENVIRONMENTS.values()] * 2
+    assert answers == {name: {"ratio": [2.0, 2.0], "median": 2.0} for name in trials.ENVIRONMENTS}
+
+
+def test_a_table_of_trials_reads_earlier_answers_too():
+    answer = {"without": {"16": {"loss read every step": {"ratio": [1.0, 0.9, 1.2]}}, "64": {}},
+              "tried": {"16": {}, "64": {"of long ago": {"ratio": [3.0]}}}}
+    first, second = trials.table(answer)
+    assert first == {"": "taken away", "change": "loss read every step", "speed at width 16": "1.00 (0.90 to 1.20)",
+                     "speed at width 64": "–", "why it might matter": trials.WHY["loss read every step"]}
+    assert second == {"": "not kept", "change": "of long ago", "speed at width 16": "–",
+                      "speed at width 64": "3.00 (3.00 to 3.00)", "why it might matter": ""}
+    assert len(trials.table(answer | {"evaluation": {"16": {"a": {"ratio": [4.0]}}}})) == 3
+
+
+LOOP = {"width": 64, "our_flops": 8e9, "our_images_per_second": [80.0, 100.0, 120.0],
+        "original_images_per_second": [20.0, 25.0, 30.0], "ratio": [4.0, 4.0, 4.0]}
+BARE = [{"layer": "a", "flops": 4e9, "milliseconds": {"forward": 200.0, "weights": 400.0}},
+        {"layer": "b", "flops": 1e9, "milliseconds": {"forward": 100.0, "weights": 100.0, "input": 100.0}}]
+
+
+def test_a_loop_is_held_against_the_product_and_the_fastest_convolution():
+    assert ceiling.best_rate(BARE, {"bfloat16": 10e9, "float32": 5e9}) == 20e9
+    assert ceiling.best_rate(BARE, {"bfloat16": 30e9}) == 30e9
+    held = ceiling.held_against(LOOP, BARE, {"bfloat16": 10e9, "float32": 5e9}, batch_size=128)
+    assert held == {"of_matmul": 0.8, "of_best": 0.4, "convolutions": pytest.approx(0.9), "step": 1.28}
+
+
+@pytest.mark.parametrize(("values", "at_least", "expected"), [
+    ([5.0, 6.0], True, "met"), ([4.9, 6.0], True, "in some rounds"), ([4.0, 4.9], True, "not met"),
+    ([4.0, 4.9], False, "met"), ([5.0, 4.9], False, "in some rounds"), ([5.0, 6.0], False, "not met"),
+])
+def test_a_goal_is_met_where_every_round_meets_it(values, at_least, expected):
+    assert goals.outcome(values, 5.0, at_least) == expected
+
+
+def test_goals_stand_beside_what_was_measured_and_say_why_not():
+    loops = {"matmul_flops": {"bfloat16": 10e9}, "rows": [LOOP, LOOP | {"width": 16}]}
+    taken = {"overhead": {"seconds": [8.0, 9.0, 10.0]}}
+    rows = goals.table(loops, {"16": BARE, "64": BARE}, taken)
+    assert [(row["goal"], row["measured"], row["outcome"]) for row in rows] == [
+        ("5 times the original's loop at width 64", "4.00 (4.00 to 4.00)", "not met"),
+        ("4 times the original's loop at width 16", "4.00 (4.00 to 4.00)", "met"),
+        ("60 % of the matrix product's rate at width 64", "80 % (64 % to 96 %)", "met"),
+        ("a run takes less than 5 s beside its training", "9.0 s (8.0 s to 10.0 s)", "not met"),
+    ]
+    # An image takes 8e9 / 100 operations and the original 25 of them a second: 2e9, a fifth of the product's rate.
+    assert "already computes at 20 %" in rows[0]["why"]
+    assert "goal is 100 % of it (50 % of the fastest rate, product or convolution); ours reaches 80 %" in rows[0]["why"]
+    assert rows[1]["why"] == rows[2]["why"] == ""
+    assert "no part was timed alone" in rows[3]["why"]
+    taken["overhead"] |= {"imports": [4.0], "reading": [1.25]}
+    rows = goals.table(loops | {"matmul_flops": {"float32": 10e9}}, {"16": BARE, "64": BARE}, taken)
+    assert rows[0]["why"].startswith("The goal is for processors with bfloat16 units.")
+    assert "imports 4.0 s and reading and checking the data 1.2 s" in rows[3]["why"]
+
+
+def test_the_gain_of_winograd_is_none_where_it_was_not_measured():
+    speeds = {products.BY_DEFINITION: [10.0, 20.0, 10.0]}
+    assert products.gain(speeds) is None
+    assert products.gain(speeds | {products.BY_WINOGRAD: [20.0, 30.0, 10.0]}) == 1.5
+
+
+def test_the_chapter_names_the_tests_that_need_a_gpu():
+    tests = Path(__file__).parent
+    marked = [name for path in sorted(tests.glob("test_*.py"))
+              for name in re.findall(r"@pytest\.mark\.gpu\n(?:@.*\n)*def (\w+)", path.read_text(encoding="utf-8"))]
+    chapter = nbformat.read(tests.parent / "notebooks" / "14-speed.ipynb", as_version=4)
+    prose = "".join(cell.source for cell in chapter.cells if cell.cell_type == "markdown")
+    assert marked
+    assert sorted(re.findall(r"`(test_\w+)`", prose)) == sorted(marked)
+
+
+def test_a_points_process_gets_its_environment(monkeypatch):
+    started = []
+
+    class Process:
+        returncode = 0
+
+        def __init__(self, command, env, **_):
+            started.append((command[-1], env["THP_MEM_ALLOC_ENABLE"], env["OMP_NUM_THREADS"]))
+
+        def communicate(self):
+            return "{}", None
+
+    monkeypatch.setattr(measuring.subprocess, "Popen", Process)
+    measuring.points([{"config": {}, "threads": 3, "environment": {"THP_MEM_ALLOC_ENABLE": "1"}}])
+    assert started == [('{"config": {}, "threads": 3}', "1", "3")]
+
+
+@pytest.mark.dataset
+def test_what_a_run_prepares_is_timed_in_a_process_of_its_own():
+    assert all(seconds > 0 for seconds in packing.preparation())
 
 
 @pytest.mark.dataset

@@ -88,14 +88,17 @@ def time_against_accuracy(
                   markersize=6, alpha=0.7, color=COLOURS[number % len(COLOURS)], label=label)
     axis.plot([record["seconds"] for record in records], [100 * record["test_accuracy"] for record in records],
               linestyle="", marker="x", markersize=8, color=INK, label=f"published: {elsewhere}")
-    for record in records:
-        axis.annotate(record["name"], (record["seconds"], 100 * record["test_accuracy"]), xytext=(6, -12),
-                      textcoords="offset points", fontsize="small", color=INK)
     for target in (94, 95, 96):
         axis.axhline(target, color=FAINT, linewidth=0.8, linestyle=":")
     axis.set_xscale("log")
     plain_log_ticks(axis.xaxis)
     axis.margins(x=0.15, y=0.3)
     axis.set(xlabel="time of training (seconds)", ylabel="test accuracy (%)")
-    axis.legend(loc="upper left")
+    figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize="small")
+    middle = np.sqrt(np.prod(axis.get_xlim()))
+    for record in records:
+        # Towards the middle, so that the name stays inside the frame.
+        right = record["seconds"] > middle
+        axis.annotate(record["name"], (record["seconds"], 100 * record["test_accuracy"]), fontsize="small", color=INK,
+                      xytext=(-6 if right else 6, -12), textcoords="offset points", ha="right" if right else "left")
     return figure

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -67,6 +68,31 @@ def convolutions(config: RunConfig, rounds: int = 5) -> list[dict[str, Any]]:
             "milliseconds": {part: 1e3 * statistics.median(times) for part, times in seconds.items()},
         })
     return rows
+
+
+def best_rate(rows: Sequence[Mapping[str, Any]], matmul_flops: Mapping[str, float]) -> float:
+    """FLOP/s of the fastest thing measured here: the matrix product, or one part of one of :func:`convolutions`.
+
+    A convolution may be faster than the one large product: each shape has code of its own in PyTorch's library.
+    """
+    bare = [1e3 * row["flops"] / took for row in rows for took in row["milliseconds"].values()]
+    return max([*matmul_flops.values(), *bare])
+
+
+def held_against(
+    loop: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], matmul_flops: Mapping[str, float], batch_size: int
+) -> dict[str, float]:
+    """What share of the measured ceilings the training loop reaches; ``loop`` is a row of the benchmark ``loops``.
+
+    ``of_matmul`` and ``of_best`` are of FLOP/s; ``convolutions`` and ``step`` are seconds, their ratio the share of a
+    step that its bare convolutions take.
+    """
+    return {
+        "of_matmul": loop["our_flops"] / max(matmul_flops.values()),
+        "of_best": loop["our_flops"] / best_rate(rows, matmul_flops),
+        "convolutions": sum(sum(row["milliseconds"].values()) for row in rows) / 1e3,
+        "step": batch_size / statistics.median(loop["our_images_per_second"]),
+    }
 
 
 def measure(widths: tuple[int, ...] = (16, 64)) -> dict[str, Any]:

@@ -52,15 +52,17 @@ def trainer(config: RunConfig, pool: data.Images) -> Callable[[], object]:
 def points(values: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Measure each point (keyword arguments of :func:`cifarlab.bench.point.measure`), all at the same time.
 
-    Each in a fresh process, so that its peak memory is its own.
+    Each in a fresh process, so that its peak memory is its own. A point's ``environment`` holds variables that its
+    process is started with.
     """
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-m", "cifarlab.bench.point", json.dumps(value)], stdout=subprocess.PIPE, text=True,
-            env=os.environ | {"OMP_NUM_THREADS": str(value.get("threads", torch.get_num_threads()))},
-        )
-        for value in values
-    ]
+    processes = []
+    for value in values:
+        arguments = {name: given for name, given in value.items() if name != "environment"}
+        threads = {"OMP_NUM_THREADS": str(value.get("threads", torch.get_num_threads()))}
+        processes.append(subprocess.Popen(
+            [sys.executable, "-m", "cifarlab.bench.point", json.dumps(arguments)], stdout=subprocess.PIPE, text=True,
+            env=os.environ | threads | value.get("environment", {}),
+        ))
     answers = []
     for value, process in zip(values, processes, strict=True):
         out, _ = process.communicate()

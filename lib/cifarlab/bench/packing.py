@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -59,9 +61,30 @@ def seeds_in_one_step(width: int, seeds: int = 4, batch_size: int = 128, rounds:
         {"one_by_one": passes(1, seeds), "at_once": passes(seeds, 1)}, rounds)
 
 
+# What a run's kernel imports and reads before it trains: each printed with the seconds that it took.
+PREPARATION = """
+import time
+started = time.perf_counter()
+from cifarlab import data, figures, runner
+imported = time.perf_counter()
+data.load_cifar10(train=True)
+print(imported - started, time.perf_counter() - imported)
+"""
+
+
+def preparation() -> tuple[float, float]:
+    """Seconds that a fresh process takes to import what a run needs, and then to read and check the data."""
+    done = subprocess.run([sys.executable, "-c", PREPARATION], capture_output=True, text=True, check=True)
+    imports, reading = map(float, done.stdout.split())
+    return imports, reading
+
+
 def overhead(rounds: int = 3) -> dict[str, Any]:
-    """Seconds that one run through papermill takes beyond its training: kernel, imports, data, saving."""
-    taken = []
+    """Seconds that one run through papermill takes beyond its training: kernel, imports, data, saving.
+
+    ``imports`` and ``reading`` are what two parts of that take, measured in turn with it.
+    """
+    taken, imports, reading = [], [], []
     before = os.environ.get("CIFARLAB_RESULTS")
     for number in range(rounds):
         with tempfile.TemporaryDirectory() as folder:
@@ -79,7 +102,9 @@ def overhead(rounds: int = 3) -> dict[str, Any]:
                 else:
                     os.environ["CIFARLAB_RESULTS"] = before
         taken.append(wall - row.seconds - row.val_seconds)
-    return {"seconds": taken}
+        for found, seconds in zip((imports, reading), preparation(), strict=True):
+            found.append(seconds)
+    return {"seconds": taken, "imports": imports, "reading": reading}
 
 
 def measure(widths: tuple[int, ...] = (8, 16, 32, 64)) -> dict[str, Any]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -14,11 +15,13 @@ from cifarlab import data, models, processor
 from cifarlab.config import RunConfig
 from cifarlab.precision import RoundedProducts
 
+BY_DEFINITION = "bfloat16, rounded products in float32"
+BY_WINOGRAD = "the same, large convolutions by Winograd's algorithm"
 WAYS: dict[str, Callable[[], AbstractContextManager[Any]]] = {
     "float32": lambda: torch.autocast("cpu", enabled=False),
     "bfloat16, PyTorch's own": nullcontext,
-    "bfloat16, rounded products in float32": lambda: RoundedProducts(fast_convolutions=False),
-    "the same, large convolutions by Winograd's algorithm": RoundedProducts,
+    BY_DEFINITION: lambda: RoundedProducts(fast_convolutions=False),
+    BY_WINOGRAD: RoundedProducts,
 }
 
 
@@ -55,3 +58,14 @@ def measure(
                 found.append(images / step_seconds(way, width, pool, seconds))
         rows.append({"width": width, "images_per_second": speeds})
     return {"units": processor.has_fast_bfloat16(), "images": images, "rows": rows}
+
+
+def gain(speeds: Mapping[str, list[float]]) -> float | None:
+    """What Winograd's algorithm gains: the median over rounds of its speed over the definition's.
+
+    None in the answer of a machine that was measured before there was this way.
+    """
+    if BY_WINOGRAD not in speeds:
+        return None
+    return statistics.median(
+        fast / plain for fast, plain in zip(speeds[BY_WINOGRAD], speeds[BY_DEFINITION], strict=True))

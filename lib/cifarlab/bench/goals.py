@@ -1,0 +1,84 @@
+"""The goals that this project set itself for its speed, beside what was measured, and what stands in the way."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from cifarlab.bench import ceiling
+
+# Times the speed of the original's loop, by width, on a processor with bfloat16 units.
+TIMES_THE_ORIGINAL = {64: 5.0, 16: 4.0}
+OF_MATMUL = {64: 0.60}
+OVERHEAD_SECONDS = 5.0
+
+
+def outcome(values: Sequence[float], goal: float, at_least: bool = True) -> str:
+    """Whether a goal was met: in all rounds, in some, or in none; ``at_least`` or else below it."""
+    reached = [value >= goal if at_least else value < goal for value in values]
+    return "met" if all(reached) else "in some rounds" if any(reached) else "not met"
+
+
+def percent(share: float) -> str:
+    """A fraction as a table shows it."""
+    return f"{100 * share:.0f} %"
+
+
+def what_it_takes(row: Mapping[str, Any], goal: float, matmul: float, best: float) -> str:
+    """What ``goal`` times the original's speed would ask of the processor; ``row`` is a width's of ``loops``.
+
+    ``matmul`` and ``best`` are FLOP/s: of one large product, and of the fastest product or convolution.
+    """
+    per_image = row["our_flops"] / statistics.median(row["our_images_per_second"])
+    original = per_image * statistics.median(row["original_images_per_second"])
+    return (
+        f"The original's float32 loop already computes at {percent(original / matmul)} of the matrix product's rate, "
+        f"so the goal is {percent(goal * original / matmul)} of it ({percent(goal * original / best)} of the fastest "
+        f"rate, product or convolution); ours reaches {percent(row['our_flops'] / matmul)}."
+    )
+
+
+def table(
+    loops: Mapping[str, Any], convolutions: Mapping[str, Any], packing: Mapping[str, Any]
+) -> list[dict[str, str]]:
+    """One row a goal: ``goal``, ``measured`` (median, lowest to highest), ``outcome``, and ``why`` where it is not met.
+
+    ``loops`` and ``packing`` are the benchmarks' answers, ``convolutions`` those of ``ceiling`` by width.
+    """
+    widths = {row["width"]: row for row in loops["rows"]}
+    matmul = max(loops["matmul_flops"].values())
+    units = "bfloat16" in loops["matmul_flops"]
+    rows = []
+
+    def add(
+        goal: str, values: Sequence[float], target: float, why: str, at_least: bool = True,
+        shown: Callable[[float], str] = "{:.2f}".format,
+    ) -> None:
+        found = outcome(values, target, at_least)
+        rows.append({
+            "goal": goal,
+            "measured": f"{shown(statistics.median(values))} ({shown(min(values))} to {shown(max(values))})",
+            "outcome": found, "why": "" if found == "met" else why,
+        })
+
+    for width, goal in TIMES_THE_ORIGINAL.items():
+        best = ceiling.best_rate(convolutions[str(width)], loops["matmul_flops"])
+        why = what_it_takes(widths[width], goal, matmul, best)
+        add(f"{goal:g} times the original's loop at width {width}", widths[width]["ratio"], goal,
+            why if units else f"The goal is for processors with bfloat16 units. {why}")
+    for width, goal in OF_MATMUL.items():
+        row = widths[width]
+        per_image = row["our_flops"] / statistics.median(row["our_images_per_second"])
+        add(f"{percent(goal)} of the matrix product's rate at width {width}",
+            [per_image * speed / matmul for speed in row["our_images_per_second"]], goal,
+            "The rest of a step goes to convolutions below that rate, and to norm, ReLU and pooling.", shown=percent)
+    parts = [f"{what} {statistics.median(packing['overhead'][name]):.1f} s"
+             for name, what in (("imports", "imports"), ("reading", "reading and checking the data"))
+             if name in packing["overhead"]]
+    add(f"a run takes less than {OVERHEAD_SECONDS:g} s beside its training", packing["overhead"]["seconds"],
+        OVERHEAD_SECONDS,
+        f"Of it, {' and '.join(parts)}; a fresh process does both for each run." if parts else
+        "Each run is a fresh process that imports everything and reads and checks the data; no part was timed alone.",
+        at_least=False, shown="{:.1f} s".format)
+    return rows

@@ -1,0 +1,62 @@
+"""What the chapter on the speedrun says of its choice: where the quoted recipe stands among those searched."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pandas as pd
+
+from cifarlab import stats
+from cifarlab.studies import Study
+
+# What may differ between a recipe in the search and the same on all images, and is no part of the recipe.
+NOT_THE_RECIPE = {"train_images", "val_images", "seed"}
+
+
+def level_of(quoted: Study, level: str, search: Study) -> str | None:
+    """The level of ``search`` that is the recipe of a level of ``quoted``; None where it was not searched."""
+    def recipe(study: Study, of: str) -> dict:
+        return study.config(of, study.seeds[0]).model_dump(exclude=NOT_THE_RECIPE)
+
+    wanted = recipe(quoted, level)
+    return next((other for other in search.levels if recipe(search, other) == wanted), None)
+
+
+def on_choice(level: str | None, accuracies: Mapping[str, pd.Series], flops: Mapping[str, float]) -> str:
+    """A sentence: whether the quoted recipe is the best of the searched ones that take no more arithmetic than it.
+
+    ``level`` is its name in the search (None: it was not searched). ``accuracies``: level to accuracies on held-out
+    images in percent, by seed, of the levels that have runs. ``flops``: level to its arithmetic. Levels are compared
+    on the seeds that they share.
+    """
+    if level is None:
+        return "The quoted recipe is none of those searched: held-out images did not choose it."
+    name = f"*{level}*"
+    if level not in accuracies:
+        return f"The quoted recipe is the search's {name}, which has no finished run there: nothing chose it so far."
+    differences = {
+        other: stats.paired_difference(values, accuracies[level])
+        for other, values in accuracies.items() if other != level and flops[other] <= flops[level]
+    }
+    differences = {other: difference for other, difference in differences.items() if difference.n}
+    if not differences:
+        return (
+            f"The quoted recipe is the search's {name}. No other with finished runs takes as little arithmetic, so it "
+            "is not compared yet."
+        )
+    best = max(differences, key=lambda other: differences[other].mean)
+    difference = differences[best]
+    if difference.mean <= 0:
+        return (
+            f"The quoted recipe is the search's {name}: of {len(differences) + 1} with finished runs that take no more "
+            "arithmetic than it, none has a higher mean on held-out images."
+        )
+    told_apart = difference.n > 1 and difference.low > 0
+    interval = "one seed, no interval"
+    if difference.n > 1:
+        interval = f"95 % interval {difference.low:+.2f} to {difference.high:+.2f}, n = {difference.n}"
+    return (
+        f"The quoted recipe is the search's {name}, and not its best by the mean on held-out images: with "
+        f"{flops[best] / flops[level]:.2f} times its arithmetic, *{best}* is {difference.mean:.2f} points higher "
+        f"({interval}){'' if told_apart else '; the search does not tell the two apart'}."
+    )

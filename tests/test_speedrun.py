@@ -1,0 +1,85 @@
+"""The speedrun's studies and figure, and what is said of how its recipe was chosen."""
+
+from __future__ import annotations
+
+import pandas as pd
+import pytest
+from cifarlab import published, speed_figures, speedrun, studies
+
+
+def test_the_search_and_the_quoted_runs_differ_in_the_images_held_out_only():
+    search, quoted = studies.load("speedrun-search"), studies.load("speedrun")
+    free = {"train_images", "val_images", "epochs"}
+    fixed = [{name: value for name, value in study.fixed.items() if name not in free} for study in (search, quoted)]
+    assert fixed[0] == fixed[1]
+    assert search.preset == quoted.preset
+    for study in (search, quoted):
+        assert study.fixed["train_images"] + study.fixed["val_images"] == 50_000
+    assert quoted.fixed["val_images"] == 0
+    # The epochs that a preset would give are meant nowhere.
+    assert all("epochs" in quoted.levels[level] for level in quoted.levels)
+
+
+def test_the_parts_that_decay_differently_warm_up_alike():
+    configs = [studies.load("speedrun-parts").config(level, 0) for level in ("as in the studies", "linear decay")]
+    assert [config.schedule for config in configs] == ["warmup_cosine", "one_cycle"]
+    assert configs[0].warmup_epochs == configs[1].warmup_epochs == 1
+
+
+def study_of(levels: dict, train_images: int) -> studies.Study:
+    return studies.Study(
+        name="any", title="", question="", factor="", preset="smoke", seeds=(train_images,), reference="a",
+        fixed={"train_images": train_images, "val_images": 10}, levels=levels,
+    )
+
+
+def test_the_quoted_recipe_is_found_in_the_search_whatever_it_is_called():
+    search = study_of({"two": {"epochs": 2}, "three": {"epochs": 3}}, 40)
+    quoted = study_of({"a": {"epochs": 3}, "b": {"epochs": 4}}, 50)
+    assert speedrun.level_of(quoted, "a", search) == "three"
+    assert speedrun.level_of(quoted, "b", search) is None
+
+
+def accuracies(*values: float) -> pd.Series:
+    return pd.Series(dict(enumerate(values)))
+
+
+FLOPS = {"long": 4.0, "short": 2.0, "shorter": 1.0}
+
+
+@pytest.mark.parametrize(("level", "found", "expected"), [
+    (None, {"long": accuracies(94.0)}, "none of those searched"),
+    ("short", {"long": accuracies(94.0)}, "no finished run there"),
+    ("short", {"short": accuracies(94.0), "long": accuracies(95.0)}, "not compared yet"),
+    ("short", {"short": accuracies(94.0), "shorter": pd.Series({7: 95.0})}, "not compared yet"),
+    ("long", {"long": accuracies(94.0, 94.1), "short": accuracies(93.9, 94.1), "shorter": accuracies(93.0)},
+     "of 3 with finished runs that take no more arithmetic than it, none has a higher mean"),
+    ("long", {"long": accuracies(94.0), "short": accuracies(94.5)},
+     "with 0.50 times its arithmetic, *short* is 0.50 points higher (one seed, no interval); the search does not tell"),
+    ("long", {"long": accuracies(94.0, 94.0), "short": accuracies(94.0, 94.4)},
+     "*short* is 0.20 points higher (95 % interval -2.34 to +2.74, n = 2); the search does not tell the two apart"),
+])
+def test_the_choice_is_held_against_what_takes_no_more_arithmetic(level, found, expected):
+    assert expected in speedrun.on_choice(level, found, FLOPS)
+
+
+def test_a_choice_that_the_search_contradicts_is_said_without_reserve():
+    found = {"long": accuracies(94.0, 94.1, 94.2), "short": accuracies(94.5, 94.6, 94.8)}
+    sentence = speedrun.on_choice("long", found, FLOPS)
+    assert "*short* is 0.53 points higher (95 % interval +0.39 to +0.68, n = 3)." in sentence
+    assert "tell the two apart" not in sentence
+
+
+@pytest.mark.parametrize("seconds", [[], [150.0, 160.0], [20_000.0]])
+def test_the_records_names_stay_inside_the_frame(seconds):
+    runs = {"ours": pd.DataFrame({"seconds": seconds, "test_accuracy": 0.94})} if seconds else {}
+    records = published.speedruns()
+    figure = speed_figures.time_against_accuracy(runs, records["records"], records["machine"])
+    figure.draw_without_rendering()
+    (axis,) = figure.axes
+    frame = axis.get_window_extent()
+    assert [text.get_text() for text in axis.texts] == [record["name"] for record in records["records"]]
+    for text in axis.texts:
+        box = text.get_window_extent()
+        assert frame.x0 <= box.x0 and box.x1 <= frame.x1, text.get_text()
+        assert frame.y0 <= box.y0 and box.y1 <= frame.y1, text.get_text()
