@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
+import pandas as pd
 import pytest
-from cifarlab import final_test, studies
+from cifarlab import final_test, store, studies
 from cifarlab.__main__ import main
+from cifarlab.config import RunConfig
+from cifarlab.errors import LabError
 from cifarlab.paths import project_root
 
 
@@ -27,10 +32,48 @@ def test_accuracy_loss_confusion_and_mistakes_of_a_toy():
 
 
 def test_a_run_without_predictions_or_weights_says_what_to_do(results):
-    from cifarlab.config import RunConfig
+    for make in (final_test.predictions, final_test.keep_model):
+        with pytest.raises(final_test.NoPredictionsError, match=r"its weights, .* run it again"):
+            make(RunConfig.of(width=4))
 
-    with pytest.raises(final_test.NoPredictionsError, match="run it again"):
-        final_test.predictions(RunConfig.of(width=4))
+
+def test_a_page_reads_only_what_was_evaluated_unless_the_reader_asked_for_runs_of_his_own(results, tmp_path):
+    from cifarlab import runner
+
+    (tmp_path / "mine.yml").write_text(
+        "title: T\nquestion: Q?\nfactor: f\npreset: smoke\nseeds: [0, 1]\nreference: one\nlevels:\n  one: {}\n")
+    study = studies.load("mine", tmp_path)
+    for _, config in study.runs():
+        runner.run(config)
+    with pytest.raises(final_test.NoPredictionsError, match=r"`python -m cifarlab final-test --study mine`"):
+        final_test.readable(studies.ensure(study), "one")
+    assert set(final_test.readable(studies.ensure(study, seeds=[1], train=False), "one")) == {1}
+    final_test.predictions(study.config("one", 0))
+    assert set(final_test.readable(studies.ensure(study), "one")) == {0}
+
+
+@pytest.mark.parametrize("damage", [
+    lambda content: content[: len(content) // 2],
+    lambda content: b"",
+    lambda content: b"not an archive",
+    lambda content: content.replace(b"labels", b"lables"),
+    lambda content: content[:1000] + bytes(1000) + content[2000:],
+])
+def test_damaged_predictions_are_named_and_set_aside(results, damage):
+    config = RunConfig.of(width=4)
+    path = final_test.predictions_path(config.id)
+    path.parent.mkdir(parents=True)
+    np.savez_compressed(path, logits=np.random.default_rng(0).normal(size=(500, 10)), labels=np.zeros(500, np.uint8),
+                        pictures=np.zeros(0))
+    assert final_test.predictions(config).logits.shape == (500, 10)
+    path.write_bytes(damaged := damage(path.read_bytes()))
+    with (
+        pytest.warns(store.DamagedResultWarning, match=rf"The predictions {path.name} are damaged .* Restore them"),
+        pytest.raises(final_test.NoPredictionsError),
+    ):
+        final_test.predictions(config)
+    assert store.set_aside() == [f"{path.name}.damaged"]
+    assert path.with_name(f"{path.name}.damaged").read_bytes() == damaged
 
 
 def test_the_level_is_chosen_on_validation(smoke_results, monkeypatch):
@@ -40,6 +83,50 @@ def test_the_level_is_chosen_on_validation(smoke_results, monkeypatch):
     assert final_test.choose(found) == best
     (config,) = final_test.chosen_runs(found).values()
     assert config.id in set(found.runs[found.runs["level"] == best]["id"])
+
+
+def study_of(**levels: list[float | None]) -> studies.StudyResults:
+    """Results of a study: each level's validation accuracy by seed; NaN: it diverged; None: not trained yet."""
+    rows = [
+        {"level": level, "seed": seed, "val_accuracy": value, "diverged": value != value}
+        for level, values in levels.items() for seed, value in enumerate(values) if value is not None
+    ]
+    study = SimpleNamespace(name="mine", levels=dict.fromkeys(levels))
+    runs = pd.DataFrame(rows).astype({"diverged": bool})
+    return studies.StudyResults(study, runs, runs, {}, runs, {}, (), {})
+
+
+NAN = float("nan")
+
+
+@pytest.mark.parametrize(("levels", "chosen"), [
+    ({"a": [0.7, 0.7, 0.7], "b": [0.8, 0.8, 0.8]}, "b"),
+    # One lucky run beside diverged ones is no level to trust.
+    ({"a": [0.7, 0.7, 0.7], "b": [0.9, NAN, NAN]}, "a"),
+    # Seed 1 is the easy one, and only b has it.
+    ({"a": [0.7, None], "b": [0.6, 0.9]}, "a"),
+    ({"a": [0.7, NAN], "b": [0.8, NAN]}, "b"),
+    # c's seeds do not matter, since it is not chosen from.
+    ({"a": [0.7, 0.8], "b": [0.6, 0.6], "c": [NAN, None]}, "a"),
+])
+def test_levels_are_compared_over_the_seeds_they_share(levels, chosen):
+    assert final_test.choose(study_of(**levels)) == chosen
+
+
+@pytest.mark.parametrize("levels", [{"a": [0.7, None], "b": [None, 0.6]}, {"a": [NAN], "b": [NAN]}])
+def test_nothing_is_chosen_where_nothing_can_be_compared(levels):
+    with pytest.raises(LabError, match=r"study 'mine': no level can be chosen.*make results STUDY=mine"):
+        final_test.choose(study_of(**levels))
+
+
+def test_the_test_set_is_not_read_while_runs_are_missing(results, monkeypatch, capsys):
+    found = SimpleNamespace(missing=("one", "two"), runs=[1, 2, 3], levels=["plain"])
+    monkeypatch.setattr(studies, "ensure", lambda *_, **__: found)
+    assert main(["final-test", "--study", "baseline"]) == 2
+    assert "study 'baseline': 2 of its 5 runs are missing" in capsys.readouterr().err
+    # A level that is named goes on: to the next refusal here.
+    assert main(["final-test", "--study", "baseline", "--level", "wide"]) == 2
+    assert "no finished run of 'wide'" in capsys.readouterr().err
 
 
 def test_a_level_that_was_not_trained_is_refused_by_name(capsys):

@@ -12,7 +12,7 @@ import nbformat
 import papermill
 import pytest
 from cifarlab import chapter, store, studies
-from cifarlab.config import RunConfig
+from cifarlab.config import PRESETS, RunConfig
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -94,12 +94,23 @@ def test_each_notebook_runs_through_nbval_under_the_smoke_preset(nbval_report, p
     ("05-warm-up", "study", "warmup", "study: 'warmup' is not known (did you mean 'warm-up'?)"),
     ("train", "schedule", "cosin", "schedule: 'cosin' is not known"),
     ("train", "device", "gpu", "device: 'gpu' is not known"),
+    ("train", "threads", "two", "threads: 'two' is refused"),
 ])
 def test_a_mistyped_parameter_stops_the_notebook(results, tmp_path, notebook, name, value, expected):
     done = run_papermill(ROOT / "notebooks" / f"{notebook}.ipynb", tmp_path / "out.ipynb", results, name, value)
     assert done.returncode != 0
     assert expected in done.stderr
     assert not list(results.glob("runs/*.json"))
+
+
+def test_a_run_without_held_out_images_is_trained_and_shown(results, tmp_path):
+    smoke = PRESETS["smoke"] | {"val_images": 0, "epochs": 1}
+    parameters = [str(item) for pair in smoke.items() for item in pair]
+    done = run_papermill(ROOT / "notebooks" / "train.ipynb", tmp_path / "out.ipynb", results, *parameters)
+    assert done.returncode == 0, done.stderr[-3000:]
+    (run,) = store_of(results).values()
+    assert run.final.val_accuracy is None
+    assert run.final.train_loss > 0
 
 
 @pytest.mark.dataset

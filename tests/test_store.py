@@ -7,11 +7,12 @@ import json
 import os
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
-from cifarlab import runner, store
-from cifarlab.config import PRESETS, RunConfig
+from cifarlab import execution, runner, store
+from cifarlab.config import PRESETS, ConfigError, RunConfig
 
 SMOKE = RunConfig.of(**PRESETS["smoke"], learning_rate=0.003)
 
@@ -42,6 +43,21 @@ def test_nothing_of_the_run_is_left_over_but_its_weights(one_run, results):
     assert sorted(left) == [".lock", ".pt"]
 
 
+def with_(**changes):
+    """A damage: the file with other values, ``history__val_loss`` being that of its last epoch."""
+    def damage(text: str) -> str:
+        result = json.loads(text)
+        for name, value in changes.items():
+            place, _, key = name.partition("__")
+            if not key:
+                result[place] = value
+            else:
+                (result[place][-1] if place == "history" else result[place])[key] = value
+        return json.dumps(result)
+
+    return damage
+
+
 @pytest.mark.parametrize(("damage", "reason"), [
     (lambda text: text[: len(text) // 2], "damaged"),
     (lambda text: "", "damaged"),
@@ -49,17 +65,63 @@ def test_nothing_of_the_run_is_left_over_but_its_weights(one_run, results):
     (lambda text: text.replace('"schema_version": 1', '"schema_version": 99'), "schema_version"),
     (lambda text: text.replace('"seed": 0', '"sead": 0'), "sead"),
     (lambda text: text.replace('"val_loss"', '"loss"'), "val_loss"),
-    (lambda text: json.dumps({"hello": "world"}), "foreign"),
+    (lambda text: json.dumps({"hello": "world"}), "schema_version Field required"),
+    (with_(history=[]), "its history has 0 epochs, its configuration 1"),
+    (with_(history__epoch=2), "not numbered"),
+    (with_(history__val_accuracy=5.0, final__val_accuracy=5.0), "less than or equal to 1"),
+    (with_(history__val_loss=float("nan"), final__val_loss=float("nan")), "finite number"),
+    (with_(history__val_loss=None, final__val_loss=None), "it did not diverge in epoch 1, but has no val_loss there"),
+    (with_(final__train_accuracy=0.125), "its final train_accuracy is 0.125, its last epoch's"),
+    (with_(provenance={}), "its provenance lacks date, device"),
+    (with_(provenance__cpu={}), "its provenance lacks cpu.model, cpu.instructions"),
+    (with_(provenance__sittings=[{}]), "its provenance lacks code_digest of a sitting"),
 ])
 def test_a_damaged_or_foreign_file_is_named_and_set_aside(one_run, damage, reason):
     path = store.path_of(one_run.id)
     damaged = damage(path.read_text())
     path.write_text(damaged)
-    with pytest.warns(store.DamagedResultWarning, match=rf"{path.name} is damaged or foreign .*{reason}|{reason}"):
+    with pytest.warns(store.DamagedResultWarning, match=rf"{path.name} is damaged or foreign .*{reason}"):
         assert store.read(one_run.id) is None
     assert not path.exists()
     assert store.set_aside() == [path.name + ".damaged"]
     assert path.with_name(path.name + ".damaged").read_text() == damaged
+
+
+def test_what_was_set_aside_first_is_kept_when_the_run_is_damaged_again(one_run):
+    path = store.path_of(one_run.id)
+    for content in ("first", "second", "third"):
+        path.write_text(content)
+        with pytest.warns(store.DamagedResultWarning):
+            assert store.read(one_run.id) is None
+    kept = [path.with_name(f"{path.name}{number}.damaged") for number in ("", ".2", ".3")]
+    assert [aside.read_text() for aside in kept] == ["first", "second", "third"]
+    assert store.set_aside() == sorted(aside.name for aside in kept)
+
+
+def test_a_file_that_another_reader_has_set_aside_is_no_error(one_run, monkeypatch):
+    """Two pages that are built side by side read one damaged file."""
+    path = store.path_of(one_run.id)
+
+    class Other:
+        @staticmethod
+        def model_validate(_):
+            path.unlink()
+            raise ValueError("damaged")
+
+    monkeypatch.setattr(store, "Result", Other)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert store.read(one_run.id) is None
+        monkeypatch.setattr(store.Path, "glob", lambda *_: [path])
+        assert store.read_all() == []
+
+
+def test_every_committed_result_reads(monkeypatch):
+    monkeypatch.delenv("CIFARLAB_RESULTS", raising=False)
+    paths = list(store.runs_folder().glob("*.json"))
+    assert paths
+    for path in paths:
+        assert store.Result.model_validate_json(path.read_text(encoding="utf-8")).id == path.stem
 
 
 def test_a_result_under_another_runs_name_is_foreign(one_run):
@@ -100,6 +162,20 @@ def test_after_a_full_disk_nothing_is_trained_twice(results, monkeypatch):
     assert steps == []
     assert [sitting["after_epochs"] for sitting in result.provenance["sittings"]] == [0, 1]
     assert store.read(config.id) == result
+
+
+def test_what_a_kill_after_the_result_was_written_left_is_tidied_up(one_run):
+    leftovers = execution.checkpoint_path(one_run.id), execution.progress_path(one_run.id)
+    for leftover in leftovers:
+        leftover.write_text("left")
+    assert runner.run(SMOKE.with_(epochs=1)) == one_run
+    assert not any(leftover.exists() for leftover in leftovers)
+
+
+@pytest.mark.parametrize("threads", [0, -1, "two", 1.5, True])
+def test_a_wrong_number_of_threads_is_refused(results, threads):
+    with pytest.raises(ConfigError, match=rf"threads: {threads!r} is refused: it must be a whole number from 1"):
+        runner.run(SMOKE, threads=threads)
 
 
 def test_a_diverged_run_is_recorded_as_such(results):
@@ -163,7 +239,8 @@ def test_precision_becomes_concrete_and_says_why(monkeypatch, asked, units, chos
 def test_a_gpu_without_units_computes_in_float32(monkeypatch):
     import torch
 
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: False)
+    # Asked without an argument, PyTorch counts emulation.
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "An old card")
     config, why = runner.resolve_precision(RunConfig.of(precision="auto"), torch.device("cuda"))
     assert (config.precision, why) == ("float32", "precision float32: An old card has no bfloat16 units")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 import signal
@@ -10,7 +11,7 @@ import sys
 
 import pytest
 import torch
-from cifarlab import data, models, training
+from cifarlab import checkpoints, data, models, store, training
 from cifarlab.config import PRESETS, RunConfig
 
 SMOKE = RunConfig.of(**PRESETS["smoke"], learning_rate=0.003)
@@ -99,6 +100,40 @@ def test_a_damaged_checkpoint_is_set_aside_and_the_run_starts_again(tmp_path):
         again = training.train(SMOKE, *images, checkpoint=checkpoint).history
     assert [row["val_loss"] for row in again] == [row["val_loss"] for row in expected]
     assert (tmp_path / "run.checkpoint.damaged").exists()
+
+
+def test_a_second_damaged_checkpoint_is_kept_beside_the_first(tmp_path):
+    checkpoint = tmp_path / "run.checkpoint"
+    for content in (b"first", b"second"):
+        checkpoint.write_bytes(content)
+        with pytest.warns(UserWarning, match="is damaged"):
+            assert checkpoints.load(checkpoint) is None
+    assert (tmp_path / "run.checkpoint.damaged").read_bytes() == b"first"
+    assert (tmp_path / "run.checkpoint.2.damaged").read_bytes() == b"second"
+
+
+def test_a_checkpoint_of_other_code_is_said_to_be_that(tmp_path, monkeypatch):
+    checkpoint = tmp_path / "run.checkpoint"
+    checkpoints.save(checkpoint, {"history": []})
+    assert checkpoints.load(checkpoint) == {"format": checkpoints.FORMAT, "history": []}
+    monkeypatch.setattr(checkpoints, "FORMAT", 99)
+    with pytest.warns(UserWarning, match=r"run\.checkpoint is of format 4; this code reads format 99\. It is set"):
+        assert checkpoints.load(checkpoint) is None
+
+
+def test_a_full_disk_leaves_the_old_checkpoint_and_says_what_to_do(tmp_path, monkeypatch):
+    checkpoint = tmp_path / "run.checkpoint"
+    checkpoints.save(checkpoint, {"history": [1]})
+
+    def full(_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(store.StoreError, match=r"run\.checkpoint could not be written: No space left.*Free some"):
+            checkpoints.save(checkpoint, {"history": [1, 2]})
+    assert checkpoints.load(checkpoint)["history"] == [1]
+    assert [path.name for path in tmp_path.iterdir()] == ["run.checkpoint"]
 
 
 def test_a_loss_that_is_not_a_number_ends_the_run_as_diverged():

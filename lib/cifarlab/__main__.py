@@ -27,12 +27,30 @@ def seconds(text: str) -> float:
     return 3600 * hours + 60 * minutes + rest
 
 
+def whole_number(text: str) -> int:
+    """Read a number from 1.
+
+    Raises:
+        argparse.ArgumentTypeError: it is none.
+    """
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is refused: it must be a whole number from 1")
+    return int(text)
+
+
 def chosen_studies(arguments: argparse.Namespace) -> list[studies.Study]:
-    """The studies that the arguments name: one, those of one preset, or all."""
-    if arguments.study:
-        return [studies.load(arguments.study)]
-    loaded = [studies.load(name) for name in studies.names()]
-    return [study for study in loaded if arguments.preset in (None, study.preset)]
+    """The studies that the arguments name: one, those of one preset, or all.
+
+    Raises:
+        ConfigError: the preset is none of theirs.
+    """
+    loaded = [studies.load(name) for name in ([arguments.study] if arguments.study else studies.names())]
+    chosen = [study for study in loaded if arguments.preset in (None, study.preset)]
+    if not chosen:
+        whose = f"study {arguments.study!r}" if arguments.study else "any study"
+        found = ", ".join(sorted({study.preset for study in loaded}))
+        raise ConfigError(f"preset: {arguments.preset!r} is not the budget of {whose}. Found: {found}.")
+    return chosen
 
 
 def planned(chosen: list[studies.Study], first_seeds: int | None = None) -> list[studies.RunConfig]:
@@ -49,28 +67,44 @@ def planned(chosen: list[studies.Study], first_seeds: int | None = None) -> list
 PACKED_WIDTH = 64
 
 
+def memory(config: studies.RunConfig) -> float:
+    """How many GB to reckon with for one run's process: a little more than committed runs took, at every width."""
+    return 1 + 3 * config.width / 64
+
+
 def shared_out(
     configs: list[studies.RunConfig], workers: int | None, device: str
 ) -> list[tuple[list[studies.RunConfig], int]]:
-    """Split runs into groups, each with how many of it are trained at once: on processors narrow ones first, packed."""
+    """Split runs into groups, each with how many of it are trained at once.
+
+    On processors narrow ones come first, packed: one a core, or fewer where the memory that is free now is less than
+    so many of the widest would take.
+    """
     if workers is not None:
         return [(configs, workers)]
+    import psutil  # needed by this command only
+
     from cifarlab.runner import choose_device
 
     if choose_device(device).type == "cuda":
         return [(configs, 1)]
     narrow = [config for config in configs if config.width <= PACKED_WIDTH]
     wide = [config for config in configs if config.width > PACKED_WIDTH]
-    return [(group, count) for group, count in ((narrow, cores()), (wide, 1)) if group]
+    fit = int(psutil.virtual_memory().available / 1e9 / max(map(memory, narrow), default=1))
+    return [(group, count) for group, count in ((narrow, max(1, min(cores(), fit))), (wide, 1)) if group]
 
 
 def results(arguments: argparse.Namespace) -> int:
     """Execute what is missing. Interrupt it at any moment; the next call goes on."""
     configs = planned(chosen_studies(arguments), arguments.seeds)
     todo = execution.missing(configs)
-    print(f"{len({c.id for c in configs}) - len(todo)} runs are in the store, {len(todo)} to do", flush=True)
+    done = {config.id for config in configs} - {config.id for config in todo}
+    for run_id in done:
+        # A process that was killed between writing its result and tidying up has left both.
+        execution.clear(run_id)
+    print(f"{len(done)} runs are in the store, {len(todo)} to do", flush=True)
     started, failures = time.monotonic(), []
-    for group, workers in shared_out(configs, arguments.workers, arguments.device):
+    for group, workers in shared_out(todo, arguments.workers, arguments.device):
         left = None if arguments.budget is None else arguments.budget - (time.monotonic() - started)
         options = {"device": arguments.device, "stop_after_seconds": left}
         if workers > 1:
@@ -78,8 +112,8 @@ def results(arguments: argparse.Namespace) -> int:
                 failures += execution.execute_all(group, pool, threads=1, at_once=workers, **options)
         else:
             failures += execution.execute_all(group, **options)
-    for failure in failures:
-        print(failure, file=sys.stderr)
+    if failures:
+        print(f"failed: {len(failures)}; the next call tries again", file=sys.stderr)
     return 1 if failures else 0
 
 
@@ -99,11 +133,11 @@ def status(arguments: argparse.Namespace) -> int:
         done = [found[run_id] for run_id in ids if run_id in found]
         moving = [
             f"{run_id} {state['epochs']}/{state['of']}{'' if state['alive'] else ' (stopped)'}"
-            for run_id, state in under_way.items() if run_id in ids
+            for run_id, state in under_way.items() if run_id in ids and run_id not in found
         ]
         print(
             f"{study.name:<{wide}}{len(ids):>8}{len(done):>6}{sum(r.final.diverged for r in done):>10}"
-            f"{sum(not made_by_todays_code(r.provenance) for r in done):>12}  {', '.join(moving)}"
+            f"{sum(not made_by_todays_code(r.provenance, r.id) for r in done):>12}  {', '.join(moving)}"
         )
     if extra := sorted(set(found) - known):
         print(f"in the store, in none of these studies: {len(extra)}")
@@ -116,11 +150,17 @@ def download(arguments: argparse.Namespace) -> int:
     """Fetch CIFAR-10 from its home page through torchvision, and check it."""
     from torchvision.datasets import CIFAR10
 
-    from cifarlab.data import check_files
+    from cifarlab.data import DatasetError, check_files
     from cifarlab.paths import cifar10_root
 
     root = cifar10_root()
-    CIFAR10(root, download=True)
+    try:
+        CIFAR10(root, download=True)
+    except (OSError, RuntimeError) as error:
+        raise DatasetError(
+            f"CIFAR-10 could not be fetched into {root}: {error}. Try again, or unpack {CIFAR10.url} there by other "
+            "means, or set CIFAR10_ROOT to a folder that holds cifar-10-batches-py."
+        ) from error
     check_files(root)
     print(f"CIFAR-10 is in {root}")
     return 0
@@ -138,11 +178,17 @@ def final_test(arguments: argparse.Namespace) -> int:
     """Evaluate the level that a study's validation accuracy chooses on the test set; keep the first seed's model.
 
     A level that is named is evaluated whatever its place. A study that holds no images out was chosen by another: then
-    all its levels are evaluated.
+    all its levels are evaluated. Without a level that is named, every run of the study must be there.
     """
     from cifarlab import final_test as test
 
     found = studies.ensure(arguments.study, train=False)
+    if found.missing and arguments.level is None:
+        raise LabError(
+            f"study {arguments.study!r}: {len(found.missing)} of its {len(found.missing) + len(found.runs)} runs are "
+            f"missing, and the test set is read once, for what all of them choose. Train them with "
+            f"`make results STUDY={arguments.study}`, or name a level with --level."
+        )
     if arguments.level is not None and arguments.level not in found.levels:
         raise LabError(
             f"level: no finished run of {arguments.level!r}{did_you_mean(arguments.level, found.levels)}. "
@@ -195,9 +241,9 @@ def main(argv: list[str] | None = None) -> int:
         command.add_argument("--preset", help="only the studies of this budget")
     command = commands.choices["results"]
     command.add_argument("--device", default="auto", help="auto, cpu or cuda")
-    command.add_argument("--seeds", type=int, help="only the first so many seeds of each study")
-    command.add_argument("--workers", type=int,
-                         help="runs at once, one thread each (1: all cores for one; default: what finishes most)")
+    command.add_argument("--seeds", type=whole_number, help="only the first so many seeds of each study")
+    command.add_argument("--workers", type=whole_number,
+                         help="runs at once, one thread each (1: all cores for one; default: as many as pay and fit)")
     command.add_argument("--budget", type=seconds, help="start no further run after this long, such as 2h")
     commands.add_parser("download", help=download.__doc__).set_defaults(function=download)
     commands.add_parser("card", help=card.__doc__).set_defaults(function=card)
@@ -209,7 +255,7 @@ def main(argv: list[str] | None = None) -> int:
                          help="over which views of an image its predictions are averaged")
     command = commands.add_parser("bench", help=bench.__doc__)
     command.set_defaults(function=bench)
-    command.add_argument("--rounds", type=int, default=5, help="how often the two loops alternate")
+    command.add_argument("--rounds", type=whole_number, default=5, help="how often the two loops alternate")
     command.add_argument("--only", choices=BENCHMARKS + NAMED_BENCHMARKS, action="append",
                          help="one benchmark; may be repeated")
     command.add_argument("--folder", help="where the answers go, such as results/bench-of-mine")

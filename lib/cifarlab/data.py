@@ -66,7 +66,8 @@ def check_files(root: Path) -> None:
         "To get the data: `.venv/bin/python -m cifarlab download` (170 MB), "
         "or set CIFAR10_ROOT to a folder that holds cifar-10-batches-py."
     )
-    for name, expected in (*CIFAR10.train_list, *CIFAR10.test_list):
+    meta = CIFAR10.meta["filename"], CIFAR10.meta["md5"]
+    for name, expected in (*CIFAR10.train_list, *CIFAR10.test_list, meta):
         path = root / CIFAR10.base_folder / name
         if not path.is_file():
             raise DatasetError(f"CIFAR-10 is not complete: {path} is missing. {remedy}")

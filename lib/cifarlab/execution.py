@@ -6,15 +6,15 @@ import json
 import os
 import sys
 import time
+from collections import deque
 from collections.abc import Iterable, Sequence
-from concurrent.futures import FIRST_COMPLETED, Executor, wait
-from itertools import islice
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
 from pathlib import Path
 
 from cifarlab import store
 from cifarlab.config import RunConfig
 from cifarlab.errors import LabError
-from cifarlab.paths import project_root, scratch_folder
+from cifarlab.paths import cifar10_root, project_root, scratch_folder
 
 
 class RunFailedError(LabError):
@@ -27,15 +27,15 @@ def execute(config: RunConfig, device: str = "auto", threads: int | None = None)
     A plain function of picklable values, so that any ``concurrent.futures.Executor`` can carry it.
 
     Raises:
-        RunFailedError: the notebook failed; the message ends with the notebook's own error.
+        RunFailedError: whatever went wrong; the message begins with the id and ends with the notebook's own error.
     """
     import papermill
     from nbclient.exceptions import DeadKernelError
 
     template = project_root() / "notebooks" / "train.ipynb"
     executed = scratch_folder() / "executed" / f"{config.id}.ipynb"
-    executed.parent.mkdir(parents=True, exist_ok=True)
     try:
+        executed.parent.mkdir(parents=True, exist_ok=True)
         papermill.execute_notebook(
             str(template), str(executed), cwd=str(template.parent), progress_bar=False,
             extra_arguments=["--IPKernelApp.log_level=CRITICAL"],
@@ -48,7 +48,25 @@ def execute(config: RunConfig, device: str = "auto", threads: int | None = None)
             f"{config.id}: its kernel died, most likely for want of memory. Try a smaller width or batch_size, or "
             "fewer runs at once; it goes on from its last finished epoch."
         ) from None
+    except Exception as error:  # a full disk, a kernel that does not start: the other runs go on
+        raise RunFailedError(f"{config.id}: {type(error).__name__}: {error}") from error
     return config.id
+
+
+def checkpoint_path(run_id: str) -> Path:
+    """Where a run that is not finished keeps its state."""
+    return scratch_folder() / f"{run_id}.checkpoint"
+
+
+def progress_path(run_id: str) -> Path:
+    """Where a run that is not finished says how far it is."""
+    return scratch_folder() / f"{run_id}.progress.json"
+
+
+def clear(run_id: str) -> None:
+    """Remove what a run needs no more once its result is in the store."""
+    checkpoint_path(run_id).unlink(missing_ok=True)
+    progress_path(run_id).unlink(missing_ok=True)
 
 
 def missing(configs: Iterable[RunConfig]) -> list[RunConfig]:
@@ -65,16 +83,29 @@ def execute_all(
 
     Without ``executor``, one after the other; with one (a process pool, Dask's ``client.get_executor()``), as it
     schedules them, ``at_once`` handed to it at a time (None: all). With ``stop_after_seconds``, no further run is
-    started once they are over.
+    started once they are over. A failure is printed as it happens, and the other runs go on.
+
+    Raises:
+        DatasetError: a run needs CIFAR-10, and it is missing or damaged.
     """
     from tqdm import tqdm
 
-    todo = missing(configs)
+    todo = deque(missing(configs))
     failures: list[str] = []
     if stop_after_seconds is not None and stop_after_seconds <= 0:
         return failures
+    if any(config.dataset == "cifar10" for config in todo):
+        # Said once, not by each run.
+        from cifarlab.data import check_files
+
+        check_files(cifar10_root())
     started = time.monotonic()
     bar = tqdm(total=len(todo), unit="run", file=sys.stderr, disable=not todo, leave=False, dynamic_ncols=True)
+
+    def failed(line: str) -> None:
+        failures.append(line)
+        bar.write(line, file=sys.stderr)
+
     with bar:
         if executor is None:
             for config in todo:
@@ -84,22 +115,31 @@ def execute_all(
                 try:
                     execute(config, device, threads)
                 except RunFailedError as error:
-                    failures.append(str(error))
+                    failed(str(error))
                 bar.update()
             return failures
-        waiting = iter(todo)
-        pending = {executor.submit(execute, config, device, threads) for config in islice(waiting, at_once)}
-        while pending:
+        pending: dict[Future, RunConfig] = {}
+        while todo or pending:
             left = None if stop_after_seconds is None else stop_after_seconds - (time.monotonic() - started)
             if left is not None and left <= 0:
                 # What has started is finished; what only waits is taken back.
-                pending, waiting = {future for future in pending if not future.cancel()}, iter(())
+                todo.clear()
+                pending = {future: config for future, config in pending.items() if not future.cancel()}
                 left = None
-            done, pending = wait(pending, timeout=left, return_when=FIRST_COMPLETED)
-            pending |= {executor.submit(execute, config, device, threads) for config in islice(waiting, len(done))}
+            try:
+                while todo and (at_once is None or len(pending) < at_once):
+                    pending[executor.submit(execute, todo[0], device, threads)] = todo[0]
+                    todo.popleft()
+            except BrokenExecutor as error:
+                failed(f"{len(todo)} runs were not started: {error}. The next call tries them again.")
+                todo.clear()
+            done, _ = wait(pending, timeout=left, return_when=FIRST_COMPLETED)
             for future in done:
+                config = pending.pop(future)
                 if error := future.exception():
-                    failures.append(str(error))
+                    # Of another kind only where the process that carried the run died.
+                    named = isinstance(error, RunFailedError)
+                    failed(str(error) if named else f"{config.id}: {type(error).__name__}: {error}")
                 bar.update()
     return failures
 
@@ -108,8 +148,11 @@ def progress() -> dict[str, dict[str, int]]:
     """Runs under way or interrupted: id to the epochs finished and asked for."""
     found = {}
     for path in sorted(scratch_folder().glob("*.progress.json")):
-        state = json.loads(path.read_text(encoding="utf-8"))
-        state["alive"] = Path(f"/proc/{state['pid']}").exists() or _alive(state["pid"])
+        try:
+            state = json.loads(path.read_text(encoding="utf-8"))
+            state["alive"] = Path(f"/proc/{state['pid']}").exists() or _alive(state["pid"])
+        except (FileNotFoundError, ValueError):
+            continue  # finished since the folder was read, or cut short by a crash of the machine
         found[path.name.removesuffix(".progress.json")] = state
     return found
 

@@ -7,10 +7,13 @@ precision), so that whoever has the dataset and the committed model can make the
 from __future__ import annotations
 
 import io
+import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from scipy.special import logsumexp, softmax
 
 from cifarlab import store
 from cifarlab.config import RunConfig
@@ -47,8 +50,7 @@ class Predictions:
     @property
     def probabilities(self) -> np.ndarray:
         """Softmax of the logits."""
-        shifted = np.exp(self.logits - self.logits.max(1, keepdims=True))
-        return shifted / shifted.sum(1, keepdims=True)
+        return softmax(self.logits, axis=1)
 
     @property
     def accuracy(self) -> float:
@@ -58,9 +60,8 @@ class Predictions:
     @property
     def loss(self) -> float:
         """Mean cross-entropy in nats."""
-        shifted = self.logits - self.logits.max(1, keepdims=True)
-        log_sum = np.log(np.exp(shifted).sum(1))
-        return float((log_sum - shifted[np.arange(len(self.labels)), self.labels]).mean())
+        true_logits = self.logits[np.arange(len(self.labels)), self.labels]
+        return float((logsumexp(self.logits, axis=1) - true_logits).mean())
 
     def confusion(self) -> np.ndarray:
         """Counts (10, 10): row the true class, column the predicted one."""
@@ -103,43 +104,64 @@ def weights(config: RunConfig) -> Path | None:
     return next((place for place in places if place.is_file()), None)
 
 
+def _needed_weights(config: RunConfig) -> Path:
+    """Like :func:`weights`; raises NoPredictionsError where they are in neither place."""
+    from cifarlab import runner
+
+    if path := weights(config):
+        return path
+    raise NoPredictionsError(
+        f"{config.id}: its weights, which only the machine that trained it keeps, are neither in "
+        f"{model_path(config.id).parent} nor in {runner.weights_path(config.id).parent}. Its test predictions are made "
+        f"from them where {predictions_path(config.id).parent} has none. "
+        f"To make them, move {store.path_of(config.id).name} away and run it again."
+    )
+
+
 def predictions(config: RunConfig, views: str = "one") -> Predictions:
     """The test predictions of a finished run: those committed, else made now from its weights and written.
 
-    ``views`` as in :func:`cifarlab.training.predict`: ``mirror`` and ``mirror_shift`` average over several views.
+    A damaged file is set aside with a warning and counts as none. ``views`` as in
+    :func:`cifarlab.training.predict`: ``mirror`` and ``mirror_shift`` average over several views.
 
     Raises:
         NoPredictionsError: there is neither. DatasetError: the test images are needed and not there.
     """
     path = predictions_path(config.id, views)
+    if found := _read(path):
+        return found
+    found = compute(config, views)
+    buffer = io.BytesIO()
+    np.savez_compressed(
+        buffer, logits=found.logits.astype(np.float16), labels=found.labels.astype(np.uint8), pictures=found.pictures
+    )
+    store.write_bytes(path, buffer.getvalue())
+    return found
+
+
+def _read(path: Path) -> Predictions | None:
     if not path.is_file():
-        found = compute(config, views)
-        buffer = io.BytesIO()
-        np.savez_compressed(
-            buffer, logits=found.logits.astype(np.float16), labels=found.labels.astype(np.uint8),
-            pictures=found.pictures,
+        return None
+    try:
+        with np.load(path) as file:
+            return Predictions(
+                file["logits"].astype(np.float32), file["labels"].astype(np.int64), file["pictures"]
+            )
+    except (zipfile.BadZipFile, zlib.error, EOFError, KeyError, ValueError) as error:
+        store.put_aside(
+            path, f"The predictions {path.name} are damaged ({type(error).__name__})",
+            "Restore them from git, or make them again from the run's weights.",
         )
-        store.write_bytes(path, buffer.getvalue())
-    with np.load(path) as file:
-        return Predictions(
-            file["logits"].astype(np.float32), file["labels"].astype(np.int64), file["pictures"]
-        )
+        return None
 
 
 def compute(config: RunConfig, views: str = "one") -> Predictions:
     """Evaluate the run's weights on the test set. Raises as :func:`predictions`."""
     import torch
 
-    from cifarlab import data, models, runner, training
+    from cifarlab import data, models, training
 
-    path = weights(config)
-    if path is None:
-        places = (model_path(config.id), runner.weights_path(config.id))
-        raise NoPredictionsError(
-            f"{config.id}: its predictions are not in {predictions_path(config.id).parent}, and its weights, which "
-            f"only the machine that trained it keeps, are neither in {places[0].parent} nor in {places[1].parent}. "
-            f"To make them, move {store.path_of(config.id).name} away and run it again."
-        )
+    path = _needed_weights(config)
     model = models.build(config).to(memory_format=torch.channels_last)
     model.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
     images = data.load(config, train=False)
@@ -152,8 +174,25 @@ def compute(config: RunConfig, views: str = "one") -> Predictions:
 
 
 def choose(results: StudyResults) -> str:
-    """The level with the highest mean validation accuracy after the last epoch: what the test set is read for."""
-    return max(results.levels, key=lambda level: results.values("val_accuracy", level).mean())
+    """The level with the highest mean validation accuracy after the last epoch: what the test set is read for.
+
+    Compared over the seeds that all levels share. A level of which a run diverged is chosen only where that is so of
+    every level.
+
+    Raises:
+        LabError: no level has a run that did not diverge, or the levels share no seed.
+    """
+    runs = results.runs
+    diverged = set(runs[runs["diverged"]]["level"])
+    levels = [level for level in results.levels if level not in diverged] or results.levels
+    values = {level: results.values("val_accuracy", level) for level in levels}
+    shared = sorted(set.intersection(*(set(column.index) for column in values.values()))) if values else []
+    if not shared:
+        raise LabError(
+            f"study {results.study.name!r}: no level can be chosen, as there is no seed of which every level has a run "
+            f"that did not diverge. `make results STUDY={results.study.name}` trains what is missing."
+        )
+    return max(levels, key=lambda level: values[level][shared].mean())
 
 
 def chosen_runs(results: StudyResults) -> dict[int, RunConfig]:
@@ -167,11 +206,34 @@ def runs_of(results: StudyResults, level: str) -> dict[int, RunConfig]:
     return {int(seed): results.configs[run_id] for seed, run_id in rows["id"].items()}
 
 
-def keep_model(config: RunConfig) -> Path:
-    """Copy a run's half-precision weights from the scratch folder to where they are committed."""
-    from cifarlab import runner
+def readable(results: StudyResults, level: str, views: str = "one") -> dict[int, RunConfig]:
+    """The runs of a level whose test predictions a page shows, by seed: those kept as evidence.
 
+    With other parameters than the study's own, also those whose weights are here to make them from. A page of the
+    study's own runs makes none: the command ``final-test`` does, when the study is finished.
+
+    Raises:
+        NoPredictionsError: there is none.
+    """
+    found = {
+        seed: config for seed, config in runs_of(results, level).items()
+        if evaluated(config, views) or (results.changed and weights(config))
+    }
+    if not found:
+        raise NoPredictionsError(
+            f"study {results.study.name!r}: no run of {level!r} has been evaluated on the test set. "
+            f"`python -m cifarlab final-test --study {results.study.name}` does that."
+        )
+    return found
+
+
+def keep_model(config: RunConfig) -> Path:
+    """Copy a run's half-precision weights from the scratch folder to where they are committed.
+
+    Raises:
+        NoPredictionsError: they are on another machine.
+    """
     path = model_path(config.id)
     if not path.is_file():
-        store.write_bytes(path, runner.weights_path(config.id).read_bytes())
+        store.write_bytes(path, _needed_weights(config).read_bytes())
     return path

@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from filelock import FileLock
 
-from cifarlab import data, processor, provenance, store, training
-from cifarlab.config import RunConfig
+from cifarlab import data, execution, processor, provenance, store, training
+from cifarlab.config import ConfigError, RunConfig
 from cifarlab.errors import LabError
 from cifarlab.paths import scratch_folder
 
@@ -47,7 +47,8 @@ def choose_device(name: str = "auto") -> torch.device:
 def resolve_precision(config: RunConfig, device: torch.device) -> tuple[RunConfig, str]:
     """Make ``precision: auto`` concrete. Returns the configuration and one line that says what was chosen and why."""
     if device.type == "cuda":
-        units, where = torch.cuda.is_bf16_supported(), torch.cuda.get_device_name(device)
+        # By default the question counts emulation, which every card has.
+        units, where = torch.cuda.is_bf16_supported(including_emulation=False), torch.cuda.get_device_name(device)
     else:
         units, where = processor.has_fast_bfloat16(), "this processor"
     # A processor without units computes bfloat16 at least as fast as float32 (cifarlab.precision); a GPU does not.
@@ -86,18 +87,24 @@ def run(
     """Return the result of ``config``: from the store, or by training (or resuming) it and writing its file.
 
     Two processes that ask for the same run at once train it once: the second waits and reads.
+
+    Raises:
+        ConfigError: ``threads`` is not a number from 1. DatasetError, StoreError: see :mod:`cifarlab.data` and
+        :mod:`cifarlab.store`.
     """
-    device = device or choose_device()
-    if threads:
+    if threads is not None:
+        if type(threads) is not int or threads < 1:
+            raise ConfigError(f"threads: {threads!r} is refused: it must be a whole number from 1, or None for all.")
         torch.set_num_threads(threads)
+    device = device or choose_device()
     scratch = scratch_folder()
     scratch.mkdir(parents=True, exist_ok=True)
     with FileLock(scratch / f"{config.id}.lock"):
         if found := store.read(config.id):
+            execution.clear(config.id)
             return found
         train_images, val_images = data.split(data.load(config), config)
-        checkpoint = scratch / f"{config.id}.checkpoint"
-        progress = scratch / f"{config.id}.progress.json"
+        checkpoint, progress = execution.checkpoint_path(config.id), execution.progress_path(config.id)
 
         def report(history: list[dict[str, float]]) -> None:
             store.write_text(progress, json.dumps({"pid": os.getpid(), "epochs": len(history), "of": config.epochs}))
@@ -119,8 +126,7 @@ def run(
         store.write_bytes(weights_path(config.id), half_precision_bytes(trained.model))
         result = make_result(config, trained, fit_score, wall_seconds, facts | provenance.peak_memory(device))
         store.write(result)
-        checkpoint.unlink(missing_ok=True)
-        progress.unlink(missing_ok=True)
+        execution.clear(config.id)
     return result
 
 

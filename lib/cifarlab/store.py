@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import warnings
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from cifarlab.config import ConfigError, RunConfig
 from cifarlab.errors import LabError
-from cifarlab.paths import runs_folder
+from cifarlab.paths import results_root, runs_folder
 
 SCHEMA = 1
+# What chapters say about where a result came from, and what they name of its processor and versions.
+PROVENANCE = (
+    "date", "device", "cpu", "threads", "precision", "versions", "git_commit", "git_clean", "code_digest",
+    "training_seconds", "images_per_second", "peak_memory_bytes",
+)
+INSIDE = {"cpu": ("model", "instructions"), "versions": ("python", "torch", "torchvision")}
+Fraction = Annotated[float, Field(ge=0, le=1)]
 
 
 class StoreError(LabError):
@@ -23,19 +31,19 @@ class StoreError(LabError):
 
 
 class DamagedResultWarning(UserWarning):
-    """A result file was damaged or foreign and has been set aside."""
+    """A file in the results folder was damaged or foreign and has been set aside."""
 
 
 class EpochRow(BaseModel):
     """One epoch. Losses in nats, accuracies as fractions; None where the loss was not a
     finite number, and for validation where no image was held out."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
     epoch: int
     train_loss: float | None
-    train_accuracy: float
+    train_accuracy: Fraction
     val_loss: float | None
-    val_accuracy: float | None
+    val_accuracy: Fraction | None
     learning_rate: float
     seconds: float
     val_seconds: float
@@ -48,20 +56,20 @@ class Final(BaseModel):
     mode, without augmentation or dropout. ``train_loss`` is met on the way, with both. Older results lack them.
     """
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
     train_loss: float | None
-    train_accuracy: float
+    train_accuracy: Fraction
     val_loss: float | None
-    val_accuracy: float | None
+    val_accuracy: Fraction | None
     diverged: bool
     fit_loss: float | None = None
-    fit_accuracy: float | None = None
+    fit_accuracy: Fraction | None = None
 
 
 class GradientRow(BaseModel):
     """The L2 norm of each layer's gradient at one optimizer step, counted from 0; None where it was not finite."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
     step: int
     norms: dict[str, float | None]
 
@@ -79,10 +87,32 @@ class Result(BaseModel):
     provenance: dict[str, Any]
 
     @model_validator(mode="after")
-    def _belongs(self) -> Result:
-        expected = RunConfig.of(**self.config).id
-        if expected != self.id:
-            raise ValueError(f"its id is {self.id!r} but its configuration's is {expected!r}")
+    def _consistent(self) -> Result:
+        config = RunConfig.of(**self.config)
+        if config.id != self.id:
+            raise ValueError(f"its id is {self.id!r} but its configuration's is {config.id!r}")
+        epochs = len(self.history)
+        if [row.epoch for row in self.history] != list(range(1, epochs + 1)):
+            raise ValueError("the epochs of its history are not numbered 1, 2, …")
+        if not 1 <= epochs <= config.epochs or (epochs < config.epochs and not self.final.diverged):
+            raise ValueError(f"its history has {epochs} epochs, its configuration {config.epochs}")
+        names = ("train_loss", *(("val_loss", "val_accuracy") if config.val_images else ()))
+        # The epoch in which a run diverged is its last.
+        for row in self.history[: epochs - self.final.diverged]:
+            if absent := [name for name in names if getattr(row, name) is None]:
+                raise ValueError(f"it did not diverge in epoch {row.epoch}, but has no {absent[0]} there")
+        last = self.history[-1]
+        for name in ("train_loss", "train_accuracy", "val_loss", "val_accuracy"):
+            if getattr(self.final, name) != getattr(last, name):
+                raise ValueError(
+                    f"its final {name} is {getattr(self.final, name)}, its last epoch's {getattr(last, name)}"
+                )
+        facts = self.provenance
+        lacking = [name for name in PROVENANCE if name not in facts]
+        lacking += [f"{outer}.{name}" for outer in INSIDE for name in INSIDE[outer] if name not in facts.get(outer, ())]
+        lacking += ["code_digest of a sitting" for s in facts.get("sittings", []) if "code_digest" not in s]
+        if lacking:
+            raise ValueError(f"its provenance lacks {', '.join(lacking)}")
         return self
 
 
@@ -114,7 +144,7 @@ def write_bytes(path: Path, content: bytes) -> None:
         raise StoreError(
             f"{path} could not be written: {error.strerror or error}. Nothing was half-written. "
             "Free some space (or choose another folder with CIFARLAB_RESULTS) and run it again: "
-            "a finished run's checkpoint is kept, so nothing is trained twice."
+            "a run goes on from its last checkpoint."
         ) from error
     finally:
         part.unlink(missing_ok=True)
@@ -127,21 +157,32 @@ def write(result: Result) -> Path:
     return path
 
 
+def put_aside(path: Path, why: str, remedy: str) -> None:
+    """Rename a file that cannot be used to its first free ``.damaged`` name, with a warning: it is never deleted."""
+    names = itertools.chain([f"{path.name}.damaged"], (f"{path.name}.{n}.damaged" for n in itertools.count(2)))
+    aside = next(place for name in names if not (place := path.with_name(name)).exists())
+    try:
+        path.rename(aside)
+    except FileNotFoundError:
+        return  # Another process read it at the same time, has put it aside and says so.
+    warnings.warn(
+        f"{why}. It is set aside as {aside.name}, not deleted. {remedy}", DamagedResultWarning, stacklevel=4
+    )
+
+
 def _read(path: Path) -> Result | None:
     try:
         result = Result.model_validate(json.loads(path.read_bytes()))
         if result.id != path.stem:
             raise ValueError(f"it holds the run {result.id!r}")
         return result
-    except (ValidationError, ConfigError, ValueError) as error:
-        aside = path.with_name(path.name + ".damaged")
-        path.replace(aside)
+    except FileNotFoundError:
+        return None
+    except (ValidationError, ConfigError, ValueError, TypeError) as error:
         reason = " ".join(str(error).split())[:200]
-        warnings.warn(
-            f"The result file {path.name} is damaged or foreign ({reason}). It is set aside as {aside.name}, not "
-            "deleted. Restore it from git, or run its study again to make a new one.",
-            DamagedResultWarning,
-            stacklevel=3,
+        put_aside(
+            path, f"The result file {path.name} is damaged or foreign ({reason})",
+            "Restore it from git, or run its study again to make a new one.",
         )
         return None
 
@@ -151,8 +192,7 @@ def read(run_id: str) -> Result | None:
 
     A damaged or foreign file is set aside under another name, with a :class:`DamagedResultWarning` that names it.
     """
-    path = path_of(run_id)
-    return _read(path) if path.is_file() else None
+    return _read(path_of(run_id))
 
 
 def read_all() -> list[Result]:
@@ -162,8 +202,9 @@ def read_all() -> list[Result]:
 
 
 def set_aside() -> list[str]:
-    """Names of the files that were set aside as damaged and still lie there."""
-    return sorted(path.name for path in runs_folder().glob("*.damaged"))
+    """Names of the results and predictions that were set aside as damaged and still lie there."""
+    folders = (runs_folder(), results_root() / "predictions")
+    return sorted(path.name for folder in folders for path in folder.glob("*.damaged"))
 
 
 def history_frame(results: list[Result]) -> pd.DataFrame:

@@ -222,7 +222,9 @@ class StudyResults:
 
     def older_code(self) -> list[str]:
         """Ids of results that were made by other code than today's."""
-        return [run_id for run_id, facts in self.provenance.items() if not provenance.made_by_todays_code(facts, run_id)]
+        return [
+            run_id for run_id, facts in self.provenance.items() if not provenance.made_by_todays_code(facts, run_id)
+        ]
 
 
 def ensure(

@@ -1,0 +1,132 @@
+"""Carrying runs out: every failure is recorded under its run's name; the command line refuses what is wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+from concurrent.futures import ProcessPoolExecutor
+
+import papermill
+import pytest
+from cifarlab import __main__ as cli
+from cifarlab import data, execution, runner, studies
+from cifarlab.config import PRESETS, ConfigError, RunConfig
+
+SMOKE = RunConfig.of(**PRESETS["smoke"])
+CONFIGS = [SMOKE.with_(seed=seed) for seed in range(4)]
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), RuntimeError("Kernel didn't respond")])
+def test_whatever_goes_wrong_is_a_failure_of_that_run_and_the_others_go_on(results, monkeypatch, capsys, error):
+    def fails(*_, **__):
+        raise error
+
+    monkeypatch.setattr(papermill, "execute_notebook", fails)
+    failures = execution.execute_all(CONFIGS)
+    assert failures == [f"{config.id}: {type(error).__name__}: {error}" for config in CONFIGS]
+    said = capsys.readouterr().err
+    assert all(failure in said for failure in failures)
+
+
+def test_an_interrupt_stops_all(results, monkeypatch):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(papermill, "execute_notebook", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        execution.execute_all(CONFIGS)
+
+
+def dies(config, device="auto", threads=None):
+    """A worker that the system kills for its memory; the first run fails before that."""
+    if config.seed == 0:
+        raise execution.RunFailedError(f"{config.id}: it failed")
+    os._exit(1)
+
+
+def test_a_worker_that_dies_does_not_take_the_failures_with_it(results, monkeypatch):
+    monkeypatch.setattr(execution, "execute", dies)
+    with ProcessPoolExecutor(1) as pool:
+        failures = execution.execute_all(CONFIGS, pool, at_once=1)
+    assert failures[:1] == [f"{CONFIGS[0].id}: it failed"]
+    assert failures[1].startswith(f"{CONFIGS[1].id}: BrokenProcessPool")
+    assert failures[2].startswith("2 runs were not started: ")
+    assert len(failures) == 3
+
+
+def test_a_missing_dataset_is_said_once(results, tmp_path, monkeypatch):
+    monkeypatch.setenv("CIFAR10_ROOT", str(tmp_path))
+    monkeypatch.setattr(execution, "execute", lambda *_: pytest.fail("a run was started without its data"))
+    with pytest.raises(data.DatasetError, match="CIFAR-10 is not complete"):
+        execution.execute_all([RunConfig.of(precision="float32")])
+
+
+def test_progress_that_is_empty_or_gone_is_passed_over(results, monkeypatch):
+    scratch = results / ".scratch"
+    scratch.mkdir(parents=True)
+    (scratch / "whole.progress.json").write_text(json.dumps({"pid": os.getpid(), "epochs": 1, "of": 5}))
+    (scratch / "empty.progress.json").touch()
+    (scratch / "gone.progress.json").symlink_to("nowhere")
+    assert execution.progress() == {"whole": {"pid": os.getpid(), "epochs": 1, "of": 5, "alive": True}}
+
+
+def test_a_finished_run_is_not_under_way_and_results_tidies_up_after_it(results, tmp_path, monkeypatch, capsys):
+    config = SMOKE.with_(epochs=1)
+    runner.run(config)
+    study = studies.Study(name="mine", title="T", question="Q?", factor="f", preset="smoke", seeds=(0,),
+                          reference="plain", levels={"plain": {}}, fixed={"epochs": 1})
+    monkeypatch.setattr(studies, "names", lambda: ["mine"])
+    monkeypatch.setattr(studies, "load", lambda name: study)
+    # A kill between writing the result and removing these leaves them.
+    progress, checkpoint = execution.progress_path(config.id), execution.checkpoint_path(config.id)
+    progress.write_text(json.dumps({"pid": 2**30, "epochs": 1, "of": 1}))
+    checkpoint.touch()
+    assert cli.main(["status"]) == 0
+    printed = capsys.readouterr().out
+    assert "mine" in printed
+    assert "stopped" not in printed
+    assert cli.main(["results", "--workers", "1"]) == 0
+    assert not progress.exists()
+    assert not checkpoint.exists()
+
+
+@pytest.mark.parametrize(("gigabytes", "width", "expected"), [(64, 64, 4), (8.5, 64, 2), (8.5, 16, 4), (1, 64, 1)])
+def test_runs_are_packed_as_far_as_cores_and_memory_go(monkeypatch, gigabytes, width, expected):
+    from types import SimpleNamespace
+
+    import psutil
+
+    monkeypatch.setattr(cli, "cores", lambda: 4)
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=gigabytes * 1e9))
+    configs = [RunConfig.of(width=8), RunConfig.of(width=width)]
+    assert cli.shared_out(configs, None, "cpu") == [(configs, expected)]
+    assert cli.shared_out(configs, 7, "cpu") == [(configs, 7)]
+
+
+@pytest.mark.parametrize(("arguments", "expected"), [
+    (["status", "--preset", "smoke"], "preset: 'smoke' is not the budget of any study. Found: laptop, report."),
+    (["results", "--study", "baseline", "--preset", "report"], "'report' is not the budget of study 'baseline'"),
+    (["results", "--seeds", "-1"], "--seeds: '-1' is refused: it must be a whole number from 1"),
+    (["results", "--seeds", "0"], "--seeds: '0' is refused"),
+    (["results", "--workers", "-3"], "--workers: '-3' is refused"),
+    (["bench", "--rounds", "two"], "--rounds: 'two' is refused"),
+])
+def test_the_command_line_refuses_in_one_sentence(results, monkeypatch, capsys, arguments, expected):
+    monkeypatch.setattr(execution, "execute_all", lambda *_, **__: pytest.fail("runs were started"))
+    try:
+        status = cli.main(arguments)
+    except SystemExit as stop:
+        status = stop.code
+    assert status == 2
+    assert expected in capsys.readouterr().err
+
+
+def test_a_study_and_its_own_preset_may_both_be_named(results, capsys):
+    assert cli.main(["status", "--study", "baseline", "--preset", "laptop"]) == 0
+    assert "baseline" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("value", ["[0, 1", "{", "a: b: c"])
+def test_a_list_that_yaml_cannot_read_is_refused(value):
+    with pytest.raises(ConfigError, match=r"seeds: .* is refused: it must be a list such as"):
+        studies.as_list("seeds", value, int)
