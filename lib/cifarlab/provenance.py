@@ -33,9 +33,9 @@ SAME_NUMBERS = {
     "20b69931ffc6":
         "since then large convolutions are computed another way where there are no bfloat16 units; "
         "the networks trained so were too narrow for it",
-    "da488e20b22c": "since then Winograd's tiles are padded in one pass less",
-    "7dfe944dc0c3": "since then operands that are passed by name are rounded too; no network passes any",
-    "eec1e1c846c2": "since then one more of the dataset's files is checked",
+    "da488e20b22c":
+        "since then Winograd's tiles are padded in one pass less, operands passed by name are rounded too, and "
+        "one more of the dataset's files is checked",
 }
 
 # Runs for which a digest above does not hold, and why. A test finds any that should be here.
