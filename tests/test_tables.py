@@ -125,3 +125,22 @@ def test_settings_are_in_the_studys_order_whatever_ran_first(tmp_path, results):
     assert studies.ensure(study).settings == ["large"]
     runner.run(study.config("half / small", 1))
     assert studies.ensure(study).settings == ["small", "large"]
+
+
+@pytest.mark.parametrize(("cells", "words"), [
+    (["no difference found", "one seed", ""], True),
+    (["0.79 (0.74 to 0.79)", "–"], False),
+    (["+4.22 ± 6.46", "reference", "-1.00"], False),
+    ([16, 64], False),
+    (["already at 38 % of the rate", ""], True),
+    ([], False),
+])
+def test_columns_of_words_are_told_from_columns_of_numbers(cells, words):
+    assert tables.in_words(pd.Series(cells, dtype=object)) is words
+
+
+def test_words_are_aligned_left():
+    html = tables.as_shown([{"level": "a", "accuracy": "84.1", "verdict": "no difference found"}]).to_html()
+    style = html[: html.index("</style>")]
+    assert "td.col2" in style
+    assert "td.col1" not in style

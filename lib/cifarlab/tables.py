@@ -18,6 +18,8 @@ from cifarlab.studies import CROSS, StudyResults
 
 NO_RUN = "No run of this study is in the store yet."
 NOTHING = "There is nothing to compare yet."
+# A column with a text of more characters than this breaks its lines.
+LONG_TEXT = 40
 WORDS = {
     "higher": "higher", "lower": "lower", "same": "the same", "unclear": "no difference found",
     "suggestive": "not after correction", "one seed": "one seed", "none": "–",
@@ -109,12 +111,30 @@ def study_table(
 
 
 def as_shown(rows: Sequence[dict]) -> Styler:
-    """Rows as a table without an index, that scrolls by itself where the page is narrow."""
+    """Rows as a table without an index, that scrolls by itself where the page is narrow: words left, numbers right."""
     rows = rows or [{"": NO_RUN}]
     frame = pd.DataFrame(rows)
     # pandas names a table at random; by its content, a rebuilt page differs only where its content does.
     name = hashlib.sha256(frame.to_csv().encode()).hexdigest()[:8]
-    return frame.style.set_uuid(name).hide(axis="index").set_table_attributes('class="wide-table"')
+    styles = []
+    for number, column in enumerate(frame):
+        if in_words(frame[column]):
+            long = frame[column].map(lambda cell: len(str(cell))).max() > LONG_TEXT
+            props = "text-align: left" + ("; white-space: normal; min-width: 11rem" if long else "")
+            styles += [{"selector": f"{cell}.col{number}", "props": props} for cell in ("th", "td")]
+    return (
+        frame.style.set_uuid(name).hide(axis="index").set_table_attributes('class="wide-table"')
+        .set_table_styles(styles)
+    )
+
+
+def in_words(cells: pd.Series) -> bool:
+    """Whether most of a column's cells that are not empty hold more letters than digits."""
+    counts = [
+        (sum(character.isalpha() for character in text), sum(character.isdigit() for character in text))
+        for text in map(str, cells) if text.strip(" –")
+    ]
+    return 2 * sum(letters > digits for letters, digits in counts) > len(counts)
 
 
 def plus_minus(estimate: stats.Estimate, digits: int = 2) -> str:
