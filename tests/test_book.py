@@ -9,6 +9,7 @@ import shutil
 import statistics
 import subprocess
 import sys
+from copy import deepcopy
 from pathlib import Path
 
 import nbformat
@@ -229,18 +230,22 @@ def test_an_untouched_rebuild_runs_nothing_and_a_changed_result_is_on_the_page(s
 
 
 def test_a_broken_notebook_breaks_the_build_every_time_until_it_is_mended(tmp_path):
-    # Two pages are enough to break and to mend.
+    # Two pages are enough to break and to mend, and one without links to the others.
     site = copy_of_the_project(tmp_path / "book")
-    toc = "format: jb-book\nroot: book/a3-references\nchapters:\n  - file: notebooks/a2-environment\n"
+    toc = "format: jb-book\nroot: book/a3-references\nchapters:\n  - file: notebooks/16-page\n"
     (site.root / "_toc.yml").write_text(toc)
-    path = site.root / "notebooks" / "a2-environment.ipynb"
-    whole = path.read_text(encoding="utf-8")
-    notebook = nbformat.reads(whole, as_version=4)
-    notebook.cells.append(nbformat.v4.new_code_cell("raise RuntimeError('broken on purpose')"))
-    nbformat.write(notebook, path)
+    path = site.root / "notebooks" / "16-page.ipynb"
+    notebook = nbformat.v4.new_notebook(
+        metadata={"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}},
+        cells=[nbformat.v4.new_markdown_cell("# A page"), nbformat.v4.new_code_cell("print('mended')")],
+    )
+    broken = deepcopy(notebook)
+    broken.cells.append(nbformat.v4.new_code_cell("raise RuntimeError('broken on purpose')"))
+    nbformat.write(broken, path)
     for _ in range(2):
         assert site.build("-W", "--keep-going").returncode != 0
-    path.write_text(whole, encoding="utf-8")
+    nbformat.write(notebook, path)
     done = site.build("-W", "--keep-going")
     assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
-    assert "broken on purpose" not in site.text("notebooks/a2-environment")
+    assert "mended" in site.text("notebooks/16-page")
+    assert "broken on purpose" not in site.text("notebooks/16-page")
