@@ -242,3 +242,15 @@ def test_narrow_runs_are_packed_and_wide_ones_get_all_cores():
     assert cli.shared_out([wide], None, "cpu") == [([wide], 1)]
     assert cli.shared_out([wide, narrow], 3, "cpu") == [([wide, narrow], 3)]
     assert cli.cores() >= 1
+
+
+def test_of_a_crossed_study_each_main_level_has_its_best_setting(results, tmp_path):
+    crossed = "crossed:\n  one: {width: 2}\n  two: {width: 3}\n"
+    text = GOOD.replace("reference: plain", "reference: plain / one") + crossed
+    study = studies.load("mine", written(tmp_path, text))
+    assert (study.mains, study.settings) == (["plain", "dropped"], ["one", "two"])
+    found = studies.ensure(study, train=True)
+    mean = {level: found.values("val_accuracy", level).mean() for level in found.levels}
+    assert found.best_settings == {
+        main: max((f"{main} / {setting}" for setting in study.settings), key=mean.get) for main in study.mains
+    }

@@ -114,7 +114,7 @@ def test_receptive_fields_by_hand():
 
 
 def test_the_recipe_says_only_what_all_runs_share(found):
-    assert chapter.recipe(found) == "batches of 64, a constant rate, no augmentation"
+    assert chapter.recipe(found.configs.values()) == "batches of 64, a constant rate, no augmentation"
 
 
 def test_settings_are_in_the_studys_order_whatever_ran_first(tmp_path, results):

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import ast
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 from cifarlab import store
-from cifarlab.config import ConfigError, did_you_mean
+from cifarlab.config import WITH_WARMUP, ConfigError, RunConfig, did_you_mean
 from cifarlab.studies import StudyResults
 
 # The first line of every notebook's parameters cell, and of the cell that papermill injects after it.
@@ -82,16 +82,14 @@ RECIPE: tuple[tuple[str, Callable[[Any], str]], ...] = (
     ("augment", lambda kind: "no augmentation" if kind == "none" else f"augmented by {kind.replace('_', ', ')}"),
     ("label_smoothing", lambda amount: f"label smoothing {amount:g}" if amount else ""),
 )
-WITH_WARMUP = {"warmup_cosine", "one_cycle"}
 
 
-def recipe(results: StudyResults) -> str:
-    """How a study's runs were trained, in words, as far as it is the same for all of them."""
-    configs = list(results.configs.values())
+def recipe(configs: Collection[RunConfig]) -> str:
+    """How runs were trained, in words, as far as it is the same for all of them."""
     said = []
     for field, words in RECIPE:
         values = {getattr(config, field) for config in configs}
-        if field == "warmup_epochs" and not {config.schedule for config in configs} <= WITH_WARMUP:
+        if field == "warmup_epochs" and any(config.schedule not in WITH_WARMUP for config in configs):
             continue
         if len(values) == 1:
             said.append(words(values.pop()))
@@ -152,12 +150,17 @@ def _list(values: Any) -> str:
 
 
 def _machines(facts: list[dict]) -> list[str]:
-    counts = Counter(_processor(fact) if fact["device"] == "cpu" else fact["device"] for fact in facts)
+    counts = Counter(map(machine, facts))
     return [f"{name} ({count} runs)" if len(counts) > 1 else name for name, count in counts.items()]
 
 
-def _processor(fact: dict) -> str:
-    """Model, its widest instructions (they tell two processors of one model name apart), and threads."""
+def machine(fact: dict) -> str:
+    """What made a run: the GPU, or the processor's model, its widest instructions, and threads.
+
+    The instructions tell two processors of one model name apart.
+    """
+    if fact["device"] != "cpu":
+        return fact["device"]
     instructions = "".join(f" ({name})" for name in fact["cpu"]["instructions"][-1:])
     return f"{fact['cpu']['model']}{instructions}, {fact['threads']} thread{'s' * (fact['threads'] > 1)}"
 

@@ -23,6 +23,9 @@ Optimizer = Literal["sgd", "adam", "adamw", "muon"]
 Schedule = Literal["constant", "warmup_cosine", "step", "exponential", "linear", "one_cycle"]
 Precision = Literal["float32", "bfloat16", "auto"]
 
+# Schedules that begin with a warm-up.
+WITH_WARMUP = ("warmup_cosine", "one_cycle")
+
 # Budgets: how much of an experiment, never what is studied.
 PRESETS: dict[str, dict[str, Any]] = {
     # Seconds, on synthetic images: for tests only, never for a number in the book.
@@ -115,7 +118,7 @@ class RunConfig(BaseModel):
             )
         # A field without effect takes its neutral value, so that two studies that mean the same run share it.
         neutral: dict[str, Any] = {}
-        if self.schedule not in ("warmup_cosine", "one_cycle"):
+        if self.schedule not in WITH_WARMUP:
             neutral["warmup_epochs"] = 2.0
         if self.schedule != "warmup_cosine":
             neutral["warmup_offset"] = 0.01

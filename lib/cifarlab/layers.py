@@ -42,4 +42,4 @@ def _detail(module: nn.Module) -> str:
 
 def parameter_count(model: nn.Module) -> int:
     """The number of trainable values."""
-    return sum(parameter.numel() for parameter in model.parameters())
+    return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)

@@ -61,6 +61,16 @@ class Study(BaseModel):
             object.__setattr__(self, "crossed", {})
         return self
 
+    @property
+    def mains(self) -> list[str]:
+        """The levels, where the study is crossed without their settings."""
+        return list(dict.fromkeys(level.partition(CROSS)[0] for level in self.levels))
+
+    @property
+    def settings(self) -> list[str]:
+        """The settings of a crossed study's second factor; of any other one empty name."""
+        return list(dict.fromkeys(level.partition(CROSS)[2] for level in self.levels))
+
     def config(self, level: str, seed: int, preset: str | None = None, **overrides: Any) -> RunConfig:
         """The run of one level and seed. ``overrides`` whose value is None are left to the preset.
 
@@ -204,7 +214,17 @@ class StudyResults:
     def settings(self) -> list[str]:
         """The settings of a crossed study's second factor that have a run, in the study's order."""
         present = set(self.runs["setting"])
-        return [s for s in dict.fromkeys(level.partition(CROSS)[2] for level in self.study.levels) if s in present]
+        return [setting for setting in self.study.settings if setting in present]
+
+    @property
+    def best_settings(self) -> dict[str, str]:
+        """Of each main level the whole name with the setting of the highest mean final validation accuracy."""
+        mean = {level: self.values("val_accuracy", level).mean() for level in self.levels}
+        best: dict[str, str] = {}
+        for level in mean:
+            main = level.partition(CROSS)[0]
+            best[main] = max(best.get(main, level), level, key=mean.__getitem__)
+        return best
 
     @property
     def fewest_seeds(self) -> int:

@@ -34,9 +34,17 @@ def compare(
     Corrected for all comparisons that the study plans, whether or not their runs are finished.
     """
     reference = reference or results.study.reference
+    pairs = [(level, reference) for level in results.study.levels if level != reference]
+    return compare_planned(results, pairs, column, same_within)
+
+
+def compare_planned(
+    results: StudyResults, pairs: Sequence[tuple[str, str]], column: str = "val_accuracy", same_within: float = 0.5
+) -> list[Comparison]:
+    """The pairs of levels of which both have runs; corrected for the number of ``pairs``."""
     values = figures_of(results, column)
-    planned = len(results.study.levels) - 1
-    return stats.compare(values, reference, same_within, planned) if reference in values else []
+    there = [(a, b) for a, b in pairs if a in values and b in values]
+    return stats.compare_pairs(values, there, same_within, planned=len(pairs))
 
 
 def figures_of(results: StudyResults, column: str) -> dict[str, pd.Series]:
@@ -49,9 +57,7 @@ def pair_verdicts(
     results: StudyResults, pairs: Sequence[tuple[str, str]], what: str, column: str = "val_accuracy"
 ) -> str:
     """The verdict on each pair of levels that has runs, as a Markdown list; corrected for the number of ``pairs``."""
-    values = figures_of(results, column)
-    there = [(a, b) for a, b in pairs if a in values and b in values]
-    return verdicts(stats.compare_pairs(values, there, planned=len(pairs)), what)
+    return verdicts(compare_planned(results, pairs, column), what)
 
 
 def costs(results: StudyResults) -> pd.DataFrame:
@@ -142,16 +148,21 @@ def plus_minus(estimate: stats.Estimate, digits: int = 2) -> str:
     return f"{estimate.mean:.{digits}f}" + (f" ± {estimate.half_width:.{digits}f}" if estimate.n > 1 else "")
 
 
+def with_n(estimate: stats.Estimate, unit: str, digits: int = 2) -> str:
+    """A mean, its interval and n in a sentence: ``84.4 ± 0.7 % (n = 3)``."""
+    return f"{plus_minus(estimate, digits)} {unit} (n = {estimate.n})"
+
+
 def seconds(value: float) -> str:
     """Seconds as a table shows them; – where they were not measured."""
     return "–" if math.isnan(value) else f"{value:.0f}"
 
 
-def signed(difference: stats.Estimate) -> str:
+def signed(difference: stats.Estimate, digits: int = 2) -> str:
     """A difference with its sign and, from two pairs on, the half width of its interval; – where there is no pair."""
     if not difference.n:
         return "–"
-    return f"{difference.mean:+.2f}" + (f" ± {difference.half_width:.2f}" if difference.n > 1 else "")
+    return f"{difference.mean:+.{digits}f}" + (f" ± {difference.half_width:.{digits}f}" if difference.n > 1 else "")
 
 
 def verdicts(
@@ -173,14 +184,12 @@ def verdicts_by_setting(results: StudyResults, reference: str, heading: str) -> 
 
     ``heading`` names the setting at the head of a line: ``"Batches of {}"``. Corrected over all settings together.
     """
-    values = figures_of(results, "val_accuracy")
-    planned = [
+    pairs = [
         (level, reference + CROSS + level.partition(CROSS)[2])
         for level in results.study.levels if level.partition(CROSS)[0] != reference
     ]
-    there = [(a, b) for a, b in planned if a in values and b in values]
     lines = []
-    for comparison in stats.compare_pairs(values, there, planned=len(planned)):
+    for comparison in compare_planned(results, pairs):
         level, _, setting = comparison.level.partition(CROSS)
         short = replace(comparison, level=level, reference=reference)
         lines.append(f"- {heading.format(setting)}: {stats.comparison_verdict('validation accuracy', short)}")
