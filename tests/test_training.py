@@ -13,6 +13,8 @@ import pytest
 import torch
 from cifarlab import checkpoints, data, models, store, training
 from cifarlab.config import PRESETS, RunConfig
+from cifarlab.optimizers import make_optimizers
+from torch.utils._python_dispatch import TorchDispatchMode
 
 SMOKE = RunConfig.of(**PRESETS["smoke"], learning_rate=0.003)
 
@@ -161,6 +163,38 @@ def test_steps_are_counted_as_batches_are_cut():
         assert len(list(data.batches(pool, config, generator, generator))) == training.steps_per_epoch(config)
 
 
+class ReadsCounted(TorchDispatchMode):
+    """Counts the numbers that are read from tensors: on a GPU the host waits for each."""
+
+    count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.count += func is torch.ops.aten._local_scalar_dense.default
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"augment": "flip_crop_cutout", "dropout": 0.1},
+        {"model": "speednet", "optimizer": "muon", "augment": "alternating_flip_shift"},
+    ],
+)
+def test_no_number_is_read_from_the_device_before_the_epochs_last_step(changes):
+    config = SMOKE.with_(**changes)
+    images, _ = data.split(data.load(config), config)
+    model = models.build(config)
+    optimizers = make_optimizers(config, model)
+    schedulers = training.make_schedulers(config, optimizers)
+    at_step = []
+    with ReadsCounted() as reads:
+        training.train_epoch(
+            model, optimizers, schedulers, images, config, 0, lambda: at_step.append(reads.count), gradients=[]
+        )
+    assert at_step == [0] * training.steps_per_epoch(config)
+    assert reads.count > 0  # the loss and the accuracy: the counter counts
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_the_same_run_on_a_gpu():
@@ -168,7 +202,31 @@ def test_the_same_run_on_a_gpu():
     images = [part.to(torch.device("cuda")) for part in data.split(data.load(config), config)]
     history = training.train(config, *images).history
     assert history[-1]["train_loss"] < history[0]["train_loss"]
-    assert models.build(config) is not None
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_on_a_gpu_no_step_waits_for_the_device():
+    config = SMOKE.with_(precision="bfloat16", augment="flip_crop")
+    images, _ = data.split(data.load(config), config)
+    images = images.to(torch.device("cuda"))
+    model = models.build(config).to(images.pixels.device, memory_format=torch.channels_last)
+    optimizers = make_optimizers(config, model)
+    schedulers = training.make_schedulers(config, optimizers)
+
+    steps = 0
+
+    def watch():
+        # The first step's images are on their way from the host, and after the last one the sums are read.
+        nonlocal steps
+        steps += 1
+        torch.cuda.set_sync_debug_mode("error" if steps < training.steps_per_epoch(config) else "default")
+
+    try:
+        training.train_epoch(model, optimizers, schedulers, images, config, 0, watch)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert steps == training.steps_per_epoch(config) > 2
 
 
 def test_test_time_views_are_an_average_of_the_image_and_its_neighbours():

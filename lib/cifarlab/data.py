@@ -6,6 +6,7 @@ Images stay one resident uint8 tensor in NHWC order. A batch is cut from it and 
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -131,11 +132,15 @@ def split(images: Images, config: RunConfig) -> tuple[Images, Images]:
 
 def normalise(pixels: Tensor, input_norm: str) -> Tensor:
     """(N, 32, 32, 3) uint8 to (N, 3, 32, 32) float32 in channels_last layout."""
-    mean, std = INPUT_STATISTICS[input_norm]
-    mean_tensor = torch.tensor(mean, device=pixels.device)
-    std_tensor = torch.tensor(std, device=pixels.device)
-    scaled = (pixels.float() - 255 * mean_tensor) / (255 * std_tensor)
-    return scaled.permute(0, 3, 1, 2)
+    mean, std = pixel_statistics(input_norm, pixels.device)
+    return ((pixels.float() - mean) / std).permute(0, 3, 1, 2)
+
+
+@functools.cache
+def pixel_statistics(input_norm: str, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Each channel's mean and deviation, (3,) float32 in units of 0 to 255; copied to a device once."""
+    mean, std = (torch.tensor(values, device=device) for values in INPUT_STATISTICS[input_norm])
+    return 255 * mean, 255 * std
 
 
 def batches(

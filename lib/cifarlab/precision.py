@@ -57,10 +57,13 @@ def multiplies_in(precision: str) -> torch.dtype:
     return torch.bfloat16 if precision == "bfloat16" and processor.has_fast_bfloat16() else torch.float32
 
 
-def bfloat16_products(device: torch.device) -> AbstractContextManager[Any]:
-    """Within it, products of bfloat16 numbers are fast on this device's processor, whatever that is."""
+def bfloat16_products(device: torch.device, fast_convolutions: bool = True) -> AbstractContextManager[Any]:
+    """Within it, products of bfloat16 numbers are fast on this device's processor, whatever that is.
+
+    ``fast_convolutions`` as :class:`RoundedProducts` has it; a processor with units takes no notice.
+    """
     emulate = device.type == "cpu" and not processor.has_fast_bfloat16()
-    return RoundedProducts() if emulate else nullcontext()
+    return RoundedProducts(fast_convolutions) if emulate else nullcontext()
 
 
 @contextmanager

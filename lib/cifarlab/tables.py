@@ -20,6 +20,8 @@ NO_RUN = "No run of this study is in the store yet."
 NOTHING = "There is nothing to compare yet."
 # A column with a text of more characters than this breaks its lines.
 LONG_TEXT = 40
+# What stands in a cell instead of a number: it is aligned as the numbers are.
+NO_NUMBER = ("", "–", "never", "reference")
 WORDS = {
     "higher": "higher", "lower": "lower", "same": "the same", "unclear": "no difference found",
     "suggestive": "not after correction", "one seed": "one seed", "none": "–",
@@ -135,10 +137,10 @@ def as_shown(rows: Sequence[dict]) -> Styler:
 
 
 def in_words(cells: pd.Series) -> bool:
-    """Whether most of a column's cells that are not empty hold more letters than digits."""
+    """Whether most of a column's cells, but for those without a number, hold more letters than digits."""
     counts = [
         (sum(character.isalpha() for character in text), sum(character.isdigit() for character in text))
-        for text in map(str, cells) if text.strip(" –")
+        for text in map(str, cells) if text.strip() not in NO_NUMBER
     ]
     return 2 * sum(letters > digits for letters, digits in counts) > len(counts)
 

@@ -80,10 +80,10 @@ def reproducible(device: torch.device) -> Iterator[None]:
         yield
 
 
-def gradient_norms(model: nn.Module) -> dict[str, float]:
-    """The L2 norm of the gradient of each convolution's and linear layer's weights, first layer first."""
+def gradient_norms(model: nn.Module) -> dict[str, Tensor]:
+    """The L2 norm () of the gradient of each convolution's and linear layer's weights, first layer first."""
     return {
-        name.removesuffix(".weight"): parameter.grad.norm().item()
+        name.removesuffix(".weight"): parameter.grad.norm()
         for name, parameter in model.named_parameters()
         if parameter.dim() > 1 and parameter.grad is not None
     }
@@ -101,17 +101,18 @@ def train_epoch(
 ) -> tuple[float, float]:
     """One pass over ``images``. Returns the mean training (loss, accuracy) as met on the way, in training mode.
 
-    Rows for the steps of ``GRADIENT_STEPS`` are added to ``gradients``.
+    Rows for the steps of ``GRADIENT_STEPS`` are added to ``gradients``. No number is read from the device before the
+    last step: on a GPU, the host would wait for it.
     """
     device = images.pixels.device
     # Dropout layers know only PyTorch's global stream; it too is set from the run's seed and the epoch.
     torch.manual_seed(stream_seed(config.seed, "dropout", epoch))
     shuffle = stream(config.seed, "order", epoch)
     augmentation = stream(config.seed, "augmentation", epoch, device)
-    # Sums stay on the device: reading one every step would make a GPU wait.
     loss_sum = torch.zeros((), dtype=torch.float64, device=device)
     correct = torch.zeros((), dtype=torch.int64, device=device)
     seen = 0
+    norms: dict[int, dict[str, Tensor]] = {}
     model.train()
     cut = data.batches(images, config, shuffle, augmentation, epoch)
     low_resolution_steps = round(config.low_resolution_epochs * steps_per_epoch(config))
@@ -124,7 +125,7 @@ def train_epoch(
         loss = F.cross_entropy(logits.float(), labels, label_smoothing=config.label_smoothing)
         loss.backward()
         if gradients is not None and step in GRADIENT_STEPS:
-            gradients.append({"step": step, "norms": gradient_norms(model)})
+            norms[step] = gradient_norms(model)
         with bfloat16_products(device):  # Muon's
             for optimizer, scheduler in zip(optimizers, schedulers, strict=True):
                 optimizer.step()
@@ -135,6 +136,9 @@ def train_epoch(
         seen += len(labels)
         if on_step:
             on_step()
+    for step, of_layer in norms.items():
+        values = torch.stack(list(of_layer.values())).tolist()
+        gradients.append({"step": step, "norms": dict(zip(of_layer, values, strict=True))})
     return loss_sum.item() / seen, correct.item() / seen
 
 

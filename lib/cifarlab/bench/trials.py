@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 import statistics
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -18,7 +17,7 @@ from cifarlab import data, models, processor, runner, training
 from cifarlab.bench.measuring import alternate, points
 from cifarlab.config import RunConfig
 from cifarlab.optimizers import make_optimizers
-from cifarlab.precision import RoundedProducts
+from cifarlab.precision import bfloat16_products
 
 
 @dataclass(frozen=True)
@@ -140,7 +139,6 @@ def stepper(step: Step, width: int, pool: data.Images) -> Callable[[], None]:
         (optimizer,) = make_optimizers(config, model)
     else:
         optimizer = torch.optim.Adam(model.parameters(), lr=config.learning_rate, foreach=step.update == "foreach")
-    units = processor.has_fast_bfloat16()
     network = torch.compile(model) if step.compiled else model
     prepared = data.normalise(pool.pixels, config.input_norm).bfloat16() if step.prepared else None
 
@@ -155,7 +153,7 @@ def stepper(step: Step, width: int, pool: data.Images) -> Callable[[], None]:
             if step.whole_bfloat16:
                 inputs = inputs.bfloat16()
             rounds = torch.autocast("cpu", dtype=torch.bfloat16, enabled=step.bfloat16 and not step.whole_bfloat16)
-            with rounds, nullcontext() if units else RoundedProducts(step.fast_convolutions):
+            with rounds, bfloat16_products(torch.device("cpu"), step.fast_convolutions):
                 logits = network(inputs)
             loss = F.cross_entropy(logits.float(), pool.labels[some])
             loss.backward()
