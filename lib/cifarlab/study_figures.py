@@ -33,6 +33,17 @@ def _empty(figure: BookFigure) -> BookFigure:
     return figure
 
 
+def pareto_front(values: Mapping[str, float], costs: pd.Series) -> list[tuple[float, float, str]]:
+    """The (cost, value, level) that no other level beats in both, cheapest first; one without a cost is left out."""
+    # Of two that cost the same, the better comes first.
+    points = sorted((float(costs[level]), -value, level) for level, value in values.items() if pd.notna(costs[level]))
+    front: list[tuple[float, float, str]] = []
+    for cost, negative, level in points:
+        if not front or -negative > front[-1][1]:
+            front.append((cost, -negative, level))
+    return front
+
+
 def pareto(
     runs: pd.DataFrame, costs: pd.DataFrame, levels: Sequence[str], axes_of: Mapping[str, str],
     column: str = "val_accuracy",
@@ -50,16 +61,9 @@ def pareto(
         for level in levels
     }
     for axis, (cost, label) in zip(axes, axes_of.items(), strict=True):
-        points = sorted(
-            (float(costs[cost][level]), float(means[level].mean()), level)
-            for level in levels if pd.notna(costs[cost][level])
-        )
-        best, front = -np.inf, []
-        for x, y, _ in points:
-            if y > best:
-                best = y
-                front.append((x, y))
-        axis.plot(*zip(*front, strict=True), color=FAINT, linewidth=1, drawstyle="steps-post", zorder=1)
+        front = pareto_front({level: values.mean() for level, values in means.items()}, costs[cost])
+        steps = [(x, y) for x, y, _ in front]
+        axis.plot(*zip(*steps, strict=True), color=FAINT, linewidth=1, drawstyle="steps-post", zorder=1)
         for number, level in enumerate(levels):
             x = float(costs[cost][level])
             colour = COLOURS[number % len(COLOURS)]

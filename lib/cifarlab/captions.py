@@ -1,0 +1,99 @@
+"""The point of a figure in a sentence of its own, computed: with it a caption begins.
+
+A point says what is seen, such as whose mean is highest. What may be concluded from it is a verdict's work
+(:mod:`cifarlab.stats`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Literal
+
+import pandas as pd
+
+from cifarlab.studies import StudyResults
+from cifarlab.study_figures import pareto_front
+from cifarlab.tables import figures_of
+
+NO_RUN = "No run is in the store yet."
+# A final figure of a run in words, its unit and the digits it is said with.
+FINALS = {"val_accuracy": ("validation accuracy", "%", 1), "train_loss": ("final training loss", "nats", 2)}
+
+
+def of_levels(
+    results: StudyResults, column: Literal["val_accuracy", "train_loss"] = "val_accuracy", digits: int | None = None
+) -> str:
+    """:func:`extremes` of one final figure over a study's levels."""
+    what, unit, usual = FINALS[column]
+    return extremes(figures_of(results, column), what, unit, usual if digits is None else digits)
+
+
+def extremes(values: Mapping[str, pd.Series], what: str, unit: str, digits: int = 1) -> str:
+    """Whose mean is highest and whose is lowest; ``values`` by level, ``what`` they are in words.
+
+    For example "The mean validation accuracy is highest with *one cycle* (84.5 %) and lowest with *constant* (75.9 %)."
+    """
+    means = {level: series.mean() for level, series in values.items() if len(series)}
+    if not means:
+        return NO_RUN
+    highest, lowest = max(means, key=means.__getitem__), min(means, key=means.__getitem__)
+
+    def figure(level: str) -> str:
+        return f"{means[level]:.{digits}f} {unit}".rstrip()
+
+    if means[highest] == means[lowest]:
+        return f"The mean {what} of {_named(means)} is {figure(highest)}."
+    return (
+        f"The mean {what} is highest with *{highest}* ({figure(highest)}) and lowest with *{lowest}* "
+        f"({figure(lowest)})."
+    )
+
+
+def best_of_each(
+    runs: pd.DataFrame, each: Literal["main", "setting"], column: str = "val_accuracy", digits: int = 1
+) -> str:
+    """Where a crossed study's mean accuracy is highest: of each main level the setting, or of each setting the level.
+
+    ``runs`` as :class:`cifarlab.studies.StudyResults` has them. For example "Highest mean of what was trained:
+    *batch, 0.01* (84.4 %); *none, 0.001* (68.6 %)."
+    """
+    other = "setting" if each == "main" else "main"
+    finished = runs[~runs["diverged"]]
+    if finished.empty:
+        return NO_RUN
+    means = finished.astype({column: float}).groupby([each, other], sort=False)[column].mean()
+    parts = []
+    for one in dict.fromkeys(finished[each]):
+        best = means[one].idxmax()
+        main, setting = (one, best) if each == "main" else (best, one)
+        parts.append(f"*{main}, {setting}* ({100 * means[one, best]:.{digits}f} %)")
+    return f"Highest mean of what was trained: {'; '.join(parts)}."
+
+
+def unbeaten(results: StudyResults, costs: pd.Series, cost: str) -> str:
+    """Which levels no other beats in both mean validation accuracy and one cost, cheapest first.
+
+    ``costs`` by level; ``cost`` is what they are in words.
+    """
+    front = pareto_front({level: s.mean() for level, s in figures_of(results, "val_accuracy").items()}, costs)
+    if not front:
+        return NO_RUN
+    return f"Unbeaten in accuracy and {cost} together: {_named(level for _, _, level in front)}."
+
+
+def gradient_spans(gradients: pd.DataFrame, levels: Sequence[str], step: int) -> str:
+    """How far apart the layers' gradient norms lie at one step: the largest over the smallest, by level.
+
+    ``gradients`` as :class:`cifarlab.studies.StudyResults` has them; means over seeds.
+    """
+    at_step = gradients[gradients["step"] == step].astype({"norm": float})
+    means = at_step.groupby(["level", "layer"])["norm"].mean()
+    there = [level for level in levels if level in means.index.get_level_values(0)]
+    if not there:
+        return NO_RUN
+    spans = [f"{means[level].max() / means[level].min():.2g} with *{level}*" for level in there]
+    return f"At step {step} the layers' largest norm over their smallest is {', '.join(spans)}."
+
+
+def _named(levels: Iterable[str]) -> str:
+    return ", ".join(f"*{level}*" for level in levels)

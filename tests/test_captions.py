@@ -1,0 +1,73 @@
+"""The sentences with which captions open say what the numbers say, and no more when there are few."""
+
+from __future__ import annotations
+
+import math
+
+import pandas as pd
+from cifarlab import captions, studies
+from cifarlab.study_figures import pareto_front
+
+RUNS = pd.DataFrame(
+    [
+        ("batch / 0.01", "batch", "0.01", 0.84, False),
+        ("batch / 0.01", "batch", "0.01", 0.86, False),
+        ("batch / 0.1", "batch", "0.1", 0.80, False),
+        ("none / 0.01", "none", "0.01", 0.10, False),
+        ("none / 0.1", "none", "0.1", 0.99, True),
+    ],
+    columns=["level", "main", "setting", "val_accuracy", "diverged"],
+)
+
+
+def series(*values):
+    return pd.Series(values, dtype=float)
+
+
+def test_the_extremes_are_those_of_the_means():
+    values = {"a": series(80, 90), "b": series(84), "c": series(), "d": series(70, 99)}
+    assert captions.extremes(values, "validation accuracy", "%") == (
+        "The mean validation accuracy is highest with *a* (85.0 %) and lowest with *b* (84.0 %)."
+    )
+
+
+def test_one_level_or_a_tie_has_no_highest():
+    assert captions.extremes({"a": series(1)}, "distance", "", 2) == "The mean distance of *a* is 1.00."
+    tie = captions.extremes({"a": series(1), "b": series(1)}, "gap", "nats", 2)
+    assert tie == "The mean gap of *a*, *b* is 1.00 nats."
+    assert captions.extremes({"a": series()}, "gap", "nats") == captions.NO_RUN
+
+
+def test_the_best_of_each_line_and_of_each_setting():
+    """A run that diverged is never the best, whatever it reached before."""
+    assert captions.best_of_each(RUNS, "main") == (
+        "Highest mean of what was trained: *batch, 0.01* (85.0 %); *none, 0.01* (10.0 %)."
+    )
+    assert captions.best_of_each(RUNS, "setting") == (
+        "Highest mean of what was trained: *batch, 0.01* (85.0 %); *batch, 0.1* (80.0 %)."
+    )
+    assert captions.best_of_each(RUNS[:0], "main") == captions.NO_RUN
+
+
+def test_what_no_other_beats_is_named_cheapest_first():
+    values = {"large": 0.9, "small": 0.7, "worse": 0.6, "equal cost": 0.8}
+    costs = pd.Series({"large": 9.0, "small": 1.0, "worse": 2.0, "equal cost": 9.0})
+    assert [level for _, _, level in pareto_front(values, costs)] == ["small", "large"]
+    unknown = costs.mask(costs == 9.0, math.nan)
+    assert [level for _, _, level in pareto_front(values, unknown)] == ["small"]
+
+
+def test_a_studys_sentences_are_drawn_from_its_results():
+    results = studies.ensure("decay", train=False)
+    best = max(results.levels, key=lambda level: results.values("val_accuracy", level).mean())
+    assert f"highest with *{best}*" in captions.of_levels(results)
+    costs = pd.Series({level: 1.0 for level in results.levels})
+    assert captions.unbeaten(results, costs, "time") == f"Unbeaten in accuracy and time together: *{best}*."
+
+
+def test_the_span_of_the_gradients_is_over_layers_of_means_over_seeds():
+    rows = [("a", 0, 0, "first", 1.0), ("a", 1, 0, "first", 3.0), ("a", 0, 0, "last", 8.0), ("a", 0, 30, "last", 99.0)]
+    gradients = pd.DataFrame(rows, columns=["level", "seed", "step", "layer", "norm"])
+    assert captions.gradient_spans(gradients, ["a", "b"], 0) == (
+        "At step 0 the layers' largest norm over their smallest is 4 with *a*."
+    )
