@@ -49,7 +49,8 @@ def test_the_id_changes_with_every_field_that_can_change_the_numbers():
         "dropout": 0.2, "dropout_at": "blocks", "shortcut": False, "block_convolutions": 1, "block_kernel_size": 5,
         "optimizer": "sgd", "learning_rate": 0.2, "momentum": 0.8,
         "weight_decay": 0.1, "batch_size": 64, "epochs": 10, "schedule": "linear",
-        "warmup_epochs": 3.0, "warmup_offset": 0.0, "label_smoothing": 0.1, "precision": "bfloat16", "seed": 1,
+        "warmup_epochs": 3.0, "warmup_offset": 0.0, "label_smoothing": 0.1, "precision": "bfloat16", "compiled": True,
+        "seed": 1,
     }
     # These two have an effect together, on one model only.
     low = {"low_resolution": 24, "low_resolution_epochs": 1.0}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import ast
 import os
 import subprocess
 import sys
@@ -50,8 +50,7 @@ def test_notebooks_are_committed_without_outputs_and_with_their_own_parameters(p
 
 def test_train_has_every_field_of_a_run_with_its_default():
     parameters = papermill.inspect_notebook(str(ROOT / "notebooks" / "train.ipynb"))
-    defaults = {name: json.loads(entry["default"].replace("None", "null").replace("True", "true"))
-                for name, entry in parameters.items()}
+    defaults = {name: ast.literal_eval(entry["default"]) for name, entry in parameters.items()}
     config = RunConfig().model_dump() | {"precision": "auto"}
     assert {name: defaults.pop(name) for name in config} == config
     assert set(defaults) == {"device", "threads"}

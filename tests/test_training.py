@@ -11,8 +11,8 @@ import sys
 
 import pytest
 import torch
-from cifarlab import checkpoints, data, models, store, training
-from cifarlab.config import PRESETS, RunConfig
+from cifarlab import checkpoints, data, models, runner, store, training
+from cifarlab.config import PRESETS, ConfigError, RunConfig
 from cifarlab.optimizers import make_optimizers
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -195,10 +195,40 @@ def test_no_number_is_read_from_the_device_before_the_epochs_last_step(changes):
     assert reads.count > 0  # the loss and the accuracy: the counter counts
 
 
+def test_a_compiled_network_trains_to_the_same_numbers_and_resumes(tmp_path, monkeypatch):
+    """With a backend that traces but generates no code, which would take minutes; the last batch is a smaller one."""
+    compile_in_place = torch.nn.Module.compile
+    modes = []
+
+    def traced(module, mode, dynamic):
+        modes.append(mode)
+        compile_in_place(module, backend="aot_eager", dynamic=dynamic)
+
+    monkeypatch.setattr(torch.nn.Module, "compile", traced)
+    config = SMOKE.with_(train_images=70, val_images=10, batch_size=32, compiled=True)
+    images = data.split(data.load(config), config)
+    plain = training.train(config.with_(compiled=False), *images).history
+    assert modes == []
+    checkpoint = tmp_path / "run.checkpoint"
+    training.train(config.with_(epochs=1), *images, checkpoint)
+    resumed = training.train(config, *images, checkpoint)
+    assert modes == ["default", "default"]
+    for name in ("train_loss", "val_loss"):
+        assert [row[name] for row in resumed.history] == pytest.approx([row[name] for row in plain], rel=1e-3)
+    assert resumed.model.state_dict().keys() == models.build(config).state_dict().keys()
+
+
+def test_a_compiled_run_without_a_compiler_is_refused(monkeypatch, results):
+    monkeypatch.setattr(runner.shutil, "which", lambda name: None)
+    with pytest.raises(ConfigError, match=r"compiled: True needs a C\+\+ compiler.*leave compiled False"):
+        runner.run(SMOKE.with_(compiled=True), torch.device("cpu"))
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-def test_the_same_run_on_a_gpu():
-    config = SMOKE.with_(precision="bfloat16")
+@pytest.mark.parametrize("compiled", [False, True])
+def test_the_same_run_on_a_gpu(compiled):
+    config = SMOKE.with_(precision="bfloat16", compiled=compiled)
     images = [part.to(torch.device("cuda")) for part in data.split(data.load(config), config)]
     history = training.train(config, *images).history
     assert history[-1]["train_loss"] < history[0]["train_loss"]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
 import io
 import json
 import os
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -61,6 +63,22 @@ def resolve_precision(config: RunConfig, device: torch.device) -> tuple[RunConfi
     return config.with_(precision=chosen), line
 
 
+def check_compiler(config: RunConfig, device: torch.device) -> None:
+    """Refuse ``compiled`` where PyTorch has nothing to compile with.
+
+    Raises:
+        ConfigError: on a GPU there is no Triton, on a processor no C++ compiler.
+    """
+    if not config.compiled:
+        return
+    if device.type == "cuda":
+        there, needed = importlib.util.find_spec("triton") is not None, "the package triton"
+    else:
+        there, needed = any(map(shutil.which, (os.environ.get("CXX", "g++"), "clang++"))), "a C++ compiler such as g++"
+    if not there:
+        raise ConfigError(f"compiled: True needs {needed}, which is not here. Install it, or leave compiled False.")
+
+
 def weights_path(run_id: str) -> Path:
     """Where a finished run's weights lie in the scratch folder, in half precision."""
     return scratch_folder() / "weights" / f"{run_id}.pt"
@@ -89,14 +107,15 @@ def run(
     Two processes that ask for the same run at once train it once: the second waits and reads.
 
     Raises:
-        ConfigError: ``threads`` is not a number from 1. DatasetError, StoreError: see :mod:`cifarlab.data` and
-        :mod:`cifarlab.store`.
+        ConfigError: ``threads`` is not a number from 1, or there is no compiler for ``compiled``. DatasetError,
+        StoreError: see :mod:`cifarlab.data` and :mod:`cifarlab.store`.
     """
     if threads is not None:
         if type(threads) is not int or threads < 1:
             raise ConfigError(f"threads: {threads!r} is refused: it must be a whole number from 1, or None for all.")
         torch.set_num_threads(threads)
     device = device or choose_device()
+    check_compiler(config, device)
     scratch = scratch_folder()
     scratch.mkdir(parents=True, exist_ok=True)
     with FileLock(scratch / f"{config.id}.lock"):
