@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
+import time
 from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
 
 import papermill
 import pytest
 from cifarlab import __main__ as cli
-from cifarlab import data, execution, runner, studies
+from cifarlab import data, execution, packing, runner, studies
 from cifarlab.config import PRESETS, ConfigError, RunConfig
 
 SMOKE = RunConfig.of(**PRESETS["smoke"])
@@ -96,11 +100,67 @@ def test_runs_are_packed_as_far_as_cores_and_memory_go(monkeypatch, gigabytes, w
 
     import psutil
 
-    monkeypatch.setattr(cli, "cores", lambda: 4)
+    monkeypatch.setattr(packing, "cores", lambda: 4)
     monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=gigabytes * 1e9))
     configs = [RunConfig.of(width=8), RunConfig.of(width=width)]
-    assert cli.shared_out(configs, None, "cpu") == [(configs, expected)]
-    assert cli.shared_out(configs, 7, "cpu") == [(configs, 7)]
+    assert packing.shared_out(configs, None, "cpu") == [(configs, expected)]
+    assert packing.shared_out(configs, 7, "cpu") == [(configs, 7)]
+
+
+PARENT = """
+import multiprocessing, os, time
+from concurrent.futures import ProcessPoolExecutor
+from cifarlab import packing
+
+if __name__ == "__main__":
+    spawned = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=spawned, initializer=packing.end_with_parent) as pool:
+        print(pool.submit(os.getpid).result(), flush=True)
+        pool.submit(time.sleep, 600).result()
+"""
+
+
+def test_a_worker_ends_when_its_parent_is_killed(tmp_path):
+    script = tmp_path / "parent.py"
+    script.write_text(PARENT)
+    parent = subprocess.Popen([sys.executable, script], stdout=subprocess.PIPE, text=True)
+    worker = int(parent.stdout.readline())
+    os.kill(worker, 0)  # it is there
+    parent.kill()
+    parent.wait()
+    assert _ended(worker, seconds=30)
+
+
+def _ended(pid, seconds):
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        try:
+            os.kill(pid, 0)
+            # One that nobody has waited for yet has ended too.
+            if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
+                return True
+        except (ProcessLookupError, FileNotFoundError):
+            return True
+        time.sleep(0.1)
+    return False
+
+
+def test_what_a_chapter_lacks_is_trained_packed(results, monkeypatch):
+    groups = []
+
+    def execute_all(configs, executor=None, device="auto", threads=None, stop_after_seconds=None, at_once=None):
+        groups.append((len(configs), executor is not None, threads, at_once))
+        return []
+
+    monkeypatch.setattr(execution, "execute_all", execute_all)
+    monkeypatch.setattr(packing, "cores", lambda: 2)
+    configs = [SMOKE, SMOKE.with_(seed=1), SMOKE.with_(width=2 * packing.PACKED_WIDTH)]
+    assert packing.execute_packed(configs, "cpu") == []
+    assert groups == [(2, True, 1, 2), (1, False, None, None)]
+    runner.run(SMOKE)
+    groups.clear()
+    assert packing.execute_packed([SMOKE], "cpu") == []
+    assert groups == []
 
 
 @pytest.mark.parametrize(("arguments", "expected"), [

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from cifarlab import __main__ as cli
-from cifarlab import execution, store, studies
+from cifarlab import execution, packing, store, studies
 from cifarlab.config import PRESETS, ConfigError, RunConfig
 
 GOOD = """
@@ -120,6 +120,8 @@ def test_ensure_reads_what_exists_and_trains_only_on_changed_parameters(results,
         trained.append(config.id)
         runner.run(config)
 
+    # In this process, where what was executed can be counted.
+    monkeypatch.setattr(packing, "cores", lambda: 1)
     monkeypatch.setattr(execution, "execute", execute)
     with pytest.raises(execution.RunFailedError, match=r"none of its 4 runs .*`make results STUDY=mine"):
         studies.ensure(study)
@@ -237,11 +239,11 @@ def test_status_says_what_is_there_and_what_is_missing(smoke_results, monkeypatc
 
 
 def test_narrow_runs_are_packed_and_wide_ones_get_all_cores():
-    narrow, wide = RunConfig.of(width=16), RunConfig.of(width=2 * cli.PACKED_WIDTH)
-    assert cli.shared_out([wide, narrow], None, "cpu") == [([narrow], cli.cores()), ([wide], 1)]
-    assert cli.shared_out([wide], None, "cpu") == [([wide], 1)]
-    assert cli.shared_out([wide, narrow], 3, "cpu") == [([wide, narrow], 3)]
-    assert cli.cores() >= 1
+    narrow, wide = RunConfig.of(width=16), RunConfig.of(width=2 * packing.PACKED_WIDTH)
+    assert packing.shared_out([wide, narrow], None, "cpu") == [([narrow], packing.cores()), ([wide], 1)]
+    assert packing.shared_out([wide], None, "cpu") == [([wide], 1)]
+    assert packing.shared_out([wide, narrow], 3, "cpu") == [([wide, narrow], 3)]
+    assert packing.cores() >= 1
 
 
 def test_of_a_crossed_study_each_main_level_has_its_best_setting(results, tmp_path):

@@ -5,14 +5,11 @@ from __future__ import annotations
 import argparse
 import re
 import sys
-import time
-from concurrent.futures import ProcessPoolExecutor
 
-from cifarlab import execution, store, studies
+from cifarlab import execution, packing, store, studies
 from cifarlab.config import PRESETS, ConfigError, did_you_mean
 from cifarlab.errors import LabError
 from cifarlab.paths import results_root
-from cifarlab.processor import cores
 
 
 def seconds(text: str) -> float:
@@ -62,38 +59,6 @@ def planned(chosen: list[studies.Study], first_seeds: int | None = None) -> list
     return [config for _, config in sorted(runs, key=lambda run: run[0])]
 
 
-# Up to this width, a run a core on one thread each finishes more runs an hour than one run on all threads
-# (results/bench/packing.json, drawn in the chapter on speed).
-PACKED_WIDTH = 64
-
-
-def memory(config: studies.RunConfig) -> float:
-    """How many GB to reckon with for one run's process: a little more than committed runs took, at every width."""
-    return 1 + 3 * config.width / 64
-
-
-def shared_out(
-    configs: list[studies.RunConfig], workers: int | None, device: str
-) -> list[tuple[list[studies.RunConfig], int]]:
-    """Split runs into groups, each with how many of it are trained at once.
-
-    On processors narrow ones come first, packed: one a core, or fewer where the memory that is free now is less than
-    so many of the widest would take.
-    """
-    if workers is not None:
-        return [(configs, workers)]
-    import psutil  # needed by this command only
-
-    from cifarlab.runner import choose_device
-
-    if choose_device(device).type == "cuda":
-        return [(configs, 1)]
-    narrow = [config for config in configs if config.width <= PACKED_WIDTH]
-    wide = [config for config in configs if config.width > PACKED_WIDTH]
-    fit = int(psutil.virtual_memory().available / 1e9 / max(map(memory, narrow), default=1))
-    return [(group, count) for group, count in ((narrow, max(1, min(cores(), fit))), (wide, 1)) if group]
-
-
 def results(arguments: argparse.Namespace) -> int:
     """Execute what is missing. Interrupt it at any moment; the next call goes on."""
     configs = planned(chosen_studies(arguments), arguments.seeds)
@@ -103,15 +68,7 @@ def results(arguments: argparse.Namespace) -> int:
         # A process that was killed between writing its result and tidying up has left both.
         execution.clear(run_id)
     print(f"{len(done)} runs are in the store, {len(todo)} to do", flush=True)
-    started, failures = time.monotonic(), []
-    for group, workers in shared_out(todo, arguments.workers, arguments.device):
-        left = None if arguments.budget is None else arguments.budget - (time.monotonic() - started)
-        options = {"device": arguments.device, "stop_after_seconds": left}
-        if workers > 1:
-            with ProcessPoolExecutor(workers) as pool:
-                failures += execution.execute_all(group, pool, threads=1, at_once=workers, **options)
-        else:
-            failures += execution.execute_all(group, **options)
+    failures = packing.execute_packed(todo, arguments.device, arguments.workers, arguments.budget)
     if failures:
         print(f"failed: {len(failures)}; the next call tries again", file=sys.stderr)
     return 1 if failures else 0

@@ -16,6 +16,7 @@ from cifarlab import provenance, store
 from cifarlab.config import PRESETS, ConfigError, RunConfig, did_you_mean
 from cifarlab.errors import LabError
 from cifarlab.execution import RunFailedError, execute_all
+from cifarlab.packing import execute_packed
 from cifarlab.paths import project_root, runs_folder
 
 
@@ -266,7 +267,8 @@ def ensure(
     changed = _changed(study, seeds, levels, preset=preset, **overrides)
     wanted = study.runs(levels, seeds, preset, **overrides)
     if bool(changed) if train is None else train:
-        failures = execute_all([config for _, config in wanted], executor, device)
+        runs = [config for _, config in wanted]
+        failures = execute_all(runs, executor, device) if executor else execute_packed(runs, device)
         if failures:
             raise RunFailedError("\n".join(failures))
     rows, results, missing_ids = [], {}, []
