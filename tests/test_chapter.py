@@ -19,6 +19,20 @@ def test_an_unknown_parameter_is_named_with_the_near_one():
         chapter.check_parameters(["", DECLARED, "# Parameters\nepoch = 3\nseeds = [1]\n"])
 
 
+@pytest.mark.parametrize("switch", ["train", "side_studies"])
+def test_a_switch_that_is_neither_true_nor_false_is_refused(switch):
+    """As text, "no" would count as true and start a training."""
+    declared = f"# The parameters of this notebook\n{switch} = None"
+    chapter.check_parameters([declared, f"# Parameters\n{switch} = True\n"])
+    with pytest.raises(ConfigError, match=f"{switch}: 'no' is refused: it must be True or False"):
+        chapter.check_parameters([declared, f'# Parameters\n{switch} = "no"\n'])
+
+
+@pytest.mark.parametrize(("epochs", "expected"), [(20, 2.0), (5, 0.5), (None, None), ("two", None), (-3, None)])
+def test_the_warm_up_keeps_its_share_of_a_number_of_epochs_and_leaves_other_values_to_be_refused(epochs, expected):
+    assert chapter.tenth(epochs) == expected
+
+
 @pytest.fixture
 def found(smoke_results, monkeypatch):
     monkeypatch.setenv("CIFARLAB_RESULTS", str(smoke_results))

@@ -12,7 +12,7 @@ from cifarlab.config import PRESETS, ConfigError, RunConfig
 @pytest.mark.parametrize(("values", "expected"), [
     ({"epochs": -3}, "epochs: -3 is refused: input should be greater than or equal to 1"),
     ({"width": 0}, "width: 0 is refused"),
-    ({"schedule": "cosin"}, "schedule: 'cosin' is not known"),
+    ({"schedule": "cosin"}, r"schedule: 'cosin' is not known \(did you mean 'warmup_cosine'\?\)"),
     ({"schedule": "warmup_cosin"}, r"did you mean 'warmup_cosine'\?"),
     ({"epoch": 3}, r"unknown parameter 'epoch' \(did you mean 'epochs'\?\)"),
     ({"epochs": "3"}, "epochs: '3' is refused: input should be a valid integer"),

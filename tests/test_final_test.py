@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
-from cifarlab import final_test, store, studies
+from cifarlab import final_test, models, runner, store, studies
 from cifarlab.__main__ import main
 from cifarlab.config import RunConfig
 from cifarlab.errors import LabError
@@ -74,6 +74,19 @@ def test_damaged_predictions_are_named_and_set_aside(results, damage):
         final_test.predictions(config)
     assert store.set_aside() == [f"{path.name}.damaged"]
     assert path.with_name(f"{path.name}.damaged").read_bytes() == damaged
+
+
+@pytest.mark.parametrize("content", [b"", b"not weights", b"another network"])
+def test_damaged_weights_are_named_with_the_remedy(results, content):
+    config = RunConfig.of(width=4)
+    path = final_test.model_path(config.id)
+    path.parent.mkdir(parents=True)
+    if content == b"another network":
+        content = runner.half_precision_bytes(models.build(config.with_(width=8)))
+    path.write_bytes(content)
+    with pytest.raises(final_test.NoPredictionsError, match=rf"The weights .*{path.name} are damaged .* Restore them"):
+        final_test.compute(config)
+    assert path.read_bytes() == content
 
 
 def test_the_level_is_chosen_on_validation(smoke_results, monkeypatch):

@@ -90,6 +90,7 @@ def test_each_notebook_runs_through_nbval_under_the_smoke_preset(nbval_report, p
 @pytest.mark.parametrize(("notebook", "name", "value", "expected"), [
     ("05-warm-up", "epoch", "2", "unknown parameter 'epoch' (did you mean 'epochs'?)"),
     ("05-warm-up", "epochs", "-3", "epochs: -3 is refused"),
+    ("05-warm-up", "epochs", "two", "epochs: 'two' is refused"),
     ("05-warm-up", "study", "warmup", "study: 'warmup' is not known (did you mean 'warm-up'?)"),
     ("train", "schedule", "cosin", "schedule: 'cosin' is not known"),
     ("train", "device", "gpu", "device: 'gpu' is not known"),

@@ -75,7 +75,7 @@ def results(arguments: argparse.Namespace) -> int:
 
 
 def status(arguments: argparse.Namespace) -> int:
-    """Print what each study has, lacks, saw diverge, and has from other code than today's."""
+    """Print what each study has, lacks, saw diverge and has from older code; of one study, every run."""
     from cifarlab.provenance import made_by_todays_code
 
     under_way = execution.progress()
@@ -83,7 +83,7 @@ def status(arguments: argparse.Namespace) -> int:
     known: set[str] = set()
     chosen = chosen_studies(arguments)
     wide = max(len(study.name) for study in chosen)
-    print(f"{'study':<{wide}}{'planned':>8}{'done':>6}{'diverged':>10}{'older code':>12}  under way")
+    print(f"{'study':<{wide}}{'planned':>8}{'done':>6}{'missing':>9}{'diverged':>10}{'older code':>12}  under way")
     for study in chosen:
         ids = [config.id for _, config in study.runs()]
         known.update(ids)
@@ -93,9 +93,13 @@ def status(arguments: argparse.Namespace) -> int:
             for run_id, state in under_way.items() if run_id in ids and run_id not in found
         ]
         print(
-            f"{study.name:<{wide}}{len(ids):>8}{len(done):>6}{sum(r.final.diverged for r in done):>10}"
+            f"{study.name:<{wide}}{len(ids):>8}{len(done):>6}{len(ids) - len(done):>9}"
+            f"{sum(r.final.diverged for r in done):>10}"
             f"{sum(not made_by_todays_code(r.provenance, r.id) for r in done):>12}  {', '.join(moving)}"
         )
+    if arguments.study:
+        for run_id in ids:
+            print(f"{'done' if run_id in found else 'missing':<9}{run_id}")
     if extra := sorted(set(found) - known):
         print(f"in the store, in none of these studies: {len(extra)}")
     for name in store.set_aside():

@@ -14,6 +14,8 @@ from cifarlab.studies import StudyResults
 # The first line of every notebook's parameters cell, and of the cell that papermill injects after it.
 DECLARED = "# The parameters of this notebook"
 INJECTED = "# Parameters"
+# Parameters of chapters that are True or False.
+SWITCHES = {"train", "side_studies"}
 
 
 def assigned_names(source: str) -> list[str]:
@@ -25,13 +27,30 @@ def assigned_names(source: str) -> list[str]:
     return names
 
 
+def assigned_values(source: str) -> dict[str, Any]:
+    """The plain values that a cell assigns to single names at its top level."""
+    return {
+        node.targets[0].id: ast.literal_eval(node.value) for node in ast.parse(source).body
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and _is_plain(node.value)
+    }
+
+
+def _is_plain(value: ast.expr) -> bool:
+    try:
+        ast.literal_eval(value)
+    except ValueError:
+        return False
+    return True
+
+
 def check_parameters(cells: list[str] | None = None) -> None:
     """Refuse parameters that the notebook does not have; papermill alone injects them with a mere log line.
 
     ``cells`` are the sources executed so far, by default those of the running kernel.
 
     Raises:
-        ConfigError: names each unknown parameter, a near one, and all that are known.
+        ConfigError: names each unknown parameter, a near one, and all that are known; or a switch that is neither
+            True nor False.
     """
     if cells is None:
         from IPython import get_ipython
@@ -44,10 +63,20 @@ def check_parameters(cells: list[str] | None = None) -> None:
         raise ConfigError("\n".join(
             f"unknown parameter {name!r}{did_you_mean(name, known)}. Known: {', '.join(known)}." for name in unknown
         ))
+    given = next((assigned_values(cell) for cell in reversed(cells) if _is_injected(cell)), {})
+    for name in SWITCHES & given.keys():
+        # A text such as "no" would count as true.
+        if given[name] not in (True, False, None):
+            raise ConfigError(f"{name}: {given[name]!r} is refused: it must be True or False.")
 
 
 def _is_injected(cell: str) -> bool:
     return cell.splitlines()[:1] == [INJECTED]
+
+
+def tenth(epochs: Any) -> float | None:
+    """A tenth of a number of epochs; None where it is none, which the run's configuration then refuses by name."""
+    return epochs / 10 if type(epochs) is int and epochs > 0 else None
 
 
 def say(name: str, text: str) -> None:

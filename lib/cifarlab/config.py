@@ -45,8 +45,11 @@ class ConfigError(LabError, ValueError):
 
 
 def did_you_mean(value: object, allowed: list[str]) -> str:
-    """Return ``" (did you mean 'x'?)"`` for a near miss among ``allowed``, else an empty string."""
-    near = difflib.get_close_matches(str(value), allowed, n=1, cutoff=0.6)
+    """Return ``" (did you mean 'x'?)"`` for a near miss or a part of one of ``allowed``, else an empty string."""
+    text = str(value)
+    # A part of a name is nearer than letters that happen to agree: "cosin" means warmup_cosine, not constant.
+    parts = [name for name in allowed if len(text) > 2 and text.lower() in name.lower()]
+    near = sorted(parts, key=len)[:1] or difflib.get_close_matches(text, allowed, n=1, cutoff=0.6)
     return f" (did you mean {near[0]!r}?)" if near else ""
 
 

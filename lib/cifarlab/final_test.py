@@ -7,6 +7,7 @@ precision), so that whoever has the dataset and the committed model can make the
 from __future__ import annotations
 
 import io
+import pickle
 import zipfile
 import zlib
 from dataclasses import dataclass
@@ -163,7 +164,13 @@ def compute(config: RunConfig, views: str = "one") -> Predictions:
 
     path = _needed_weights(config)
     model = models.build(config).to(memory_format=torch.channels_last)
-    model.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+    try:
+        model.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+    except (RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
+        raise NoPredictionsError(
+            f"The weights {path} are damaged or another network's ({type(error).__name__}). Restore them from git, or "
+            f"move them and {store.path_of(config.id).name} away and run it again."
+        ) from error
     images = data.load(config, train=False)
     logits = training.predict(model, images, config.with_(precision="float32"), views=views)
     # The mistakes are ranked as a reader of the half-precision file will rank them.
@@ -222,7 +229,8 @@ def readable(results: StudyResults, level: str, views: str = "one") -> dict[int,
     if not found:
         raise NoPredictionsError(
             f"study {results.study.name!r}: no run of {level!r} has been evaluated on the test set. "
-            f"`python -m cifarlab final-test --study {results.study.name}` does that."
+            f"`python -m cifarlab final-test --study {results.study.name} --level \"{level}\" --views {views}` "
+            "does that."
         )
     return found
 

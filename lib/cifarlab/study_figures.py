@@ -10,6 +10,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from cifarlab.figures import (
+    BAND_FROM,
     COLOURS,
     FAINT,
     INK,
@@ -21,6 +22,7 @@ from cifarlab.figures import (
     new_figure,
     plain_log_ticks,
 )
+from cifarlab.stats import mean_interval
 
 EMPTY = "no run is in the store yet"
 
@@ -84,7 +86,8 @@ def sweep(
 ) -> BookFigure:
     """One line a level over the settings of a crossed factor, in their order: means, every seed a dot.
 
-    A run that diverged is a cross on the axis; ``chance`` a dotted line.
+    A vertical line is the mean's 95 % interval, from three seeds on. A run that diverged is a cross on the axis;
+    ``chance`` a dotted line.
     """
     figure, (axis,) = new_figure(width=6.4, height=3.6)
     if runs.empty:
@@ -101,6 +104,10 @@ def sweep(
         mean = values.groupby(x).mean()
         axis.plot(mean.index, mean, color=colour, linestyle=LINES[number % len(LINES)],
                   marker=MARKERS[number % len(MARKERS)], markersize=6, label=name)
+        for place, of_place in values.groupby(x):
+            if len(of_place) >= BAND_FROM:
+                estimate = mean_interval(of_place)
+                axis.vlines(place, estimate.low, estimate.high, color=colour, linewidth=2, alpha=0.4)
         lost = rows[rows["diverged"]]["setting"].map(places).astype(float) + shift
         axis.plot(lost, np.zeros(len(lost)), transform=axis.get_xaxis_transform(), linestyle="", marker="x",
                   color=colour, clip_on=False)

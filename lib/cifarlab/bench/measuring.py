@@ -96,9 +96,15 @@ def read(name: str, folder: str | None = None) -> dict[str, Any]:
     """A benchmark's answer.
 
     Raises:
-        BenchmarkError: it was not measured.
+        BenchmarkError: it was not measured, or its file is damaged.
     """
     path = path_of(name, folder)
     if not path.is_file():
         raise BenchmarkError(f"{path} is not there. `make bench` measures it ({name}: about two minutes).")
-    return json.loads(path.read_text(encoding="utf-8"))
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise BenchmarkError(
+            f"{path} is damaged ({error}). Restore it from git, or measure again with "
+            f"`python -m cifarlab bench --only {name}`."
+        ) from None
