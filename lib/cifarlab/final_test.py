@@ -227,10 +227,10 @@ def readable(results: StudyResults, level: str, views: str = "one") -> dict[int,
         if evaluated(config, views) or (results.changed and weights(config))
     }
     if not found:
+        averaged = "" if views == "one" else f" --views {views}"
         raise NoPredictionsError(
             f"study {results.study.name!r}: no run of {level!r} has been evaluated on the test set. "
-            f"`python -m cifarlab final-test --study {results.study.name} --level \"{level}\" --views {views}` "
-            "does that."
+            f"`python -m cifarlab final-test --study {results.study.name}{averaged}` does that."
         )
     return found
 
