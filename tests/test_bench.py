@@ -242,6 +242,6 @@ def test_a_missing_answer_says_how_to_measure_it(tmp_path):
 def test_a_damaged_answer_is_named_with_the_remedy(tmp_path):
     path = tmp_path / "loops.json"
     path.write_text('{"rows": [')
-    with pytest.raises(measuring.BenchmarkError, match=r"loops\.json is damaged .* bench --only loops`"):
+    with pytest.raises(measuring.DamagedAnswerError, match=r"loops\.json is damaged .* bench --only loops`"):
         measuring.read("loops", str(tmp_path))
     assert path.read_text() == '{"rows": ['

@@ -35,18 +35,26 @@ def test_one_level_or_a_tie_has_no_highest():
     assert captions.extremes({"a": series(1)}, "distance", "", 2) == "The mean distance of *a* is 1.00."
     tie = captions.extremes({"a": series(1), "b": series(1)}, "gap", "nats", 2)
     assert tie == "The mean gap of *a*, *b* is 1.00 nats."
-    assert captions.extremes({"a": series()}, "gap", "nats") == captions.NO_RUN
+    assert captions.extremes({"a": series()}, "gap", "nats") == captions.NOTHING
+    assert captions.extremes({"a": series(math.nan)}, "gap", "nats") == captions.NOTHING
+
+
+def test_means_that_are_alike_as_they_are_said_have_no_highest():
+    close = {"a": series(0.451), "b": series(0.452)}
+    assert captions.extremes(close, "gap", "nats", 2) == "The mean gap of *a*, *b* is 0.45 nats."
+    lowest_first = captions.extremes(close, "distance", "", 3, highest_first=False)
+    assert lowest_first == "The mean distance is lowest with *a* (0.451) and highest with *b* (0.452)."
 
 
 def test_the_best_of_each_line_and_of_each_setting():
     """A run that diverged is never the best, whatever it reached before."""
     assert captions.best_of_each(RUNS, "main") == (
-        "Highest mean of what was trained: *batch, 0.01* (85.0 %); *none, 0.01* (10.0 %)."
+        "Highest mean accuracy of what was trained: *batch, 0.01* (85.0 %); *none, 0.01* (10.0 %)."
     )
     assert captions.best_of_each(RUNS, "setting") == (
-        "Highest mean of what was trained: *batch, 0.01* (85.0 %); *batch, 0.1* (80.0 %)."
+        "Highest mean accuracy of what was trained: *batch, 0.01* (85.0 %); *batch, 0.1* (80.0 %)."
     )
-    assert captions.best_of_each(RUNS[:0], "main") == captions.NO_RUN
+    assert captions.best_of_each(RUNS[:0], "main") == captions.NOTHING
 
 
 def test_what_no_other_beats_is_named_cheapest_first():
@@ -69,5 +77,8 @@ def test_the_span_of_the_gradients_is_over_layers_of_means_over_seeds():
     rows = [("a", 0, 0, "first", 1.0), ("a", 1, 0, "first", 3.0), ("a", 0, 0, "last", 8.0), ("a", 0, 30, "last", 99.0)]
     gradients = pd.DataFrame(rows, columns=["level", "seed", "step", "layer", "norm"])
     assert captions.gradient_spans(gradients, ["a", "b"], 0) == (
-        "At step 0 the layers' largest norm over their smallest is 4 with *a*."
+        "At step 0 the layers' largest norm over their smallest is 4.0 with *a*."
     )
+    far = gradients.assign(norm=gradients["norm"] * gradients["layer"].map({"first": 0.01, "last": 10}))
+    assert captions.gradient_spans(far, ["a"], 0).endswith("over their smallest is 4,000 with *a*.")
+    assert captions.gradient_spans(gradients, ["a"], 7) == captions.NOTHING

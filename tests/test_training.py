@@ -213,6 +213,8 @@ def test_a_compiled_network_trains_to_the_same_numbers_and_resumes(tmp_path, mon
     training.train(config.with_(epochs=1), *images, checkpoint)
     resumed = training.train(config, *images, checkpoint)
     assert modes == ["default", "default"]
+    whole = training.train(config, *images)
+    assert all(torch.equal(value, whole.model.state_dict()[name]) for name, value in resumed.model.state_dict().items())
     for name in ("train_loss", "val_loss"):
         assert [row[name] for row in resumed.history] == pytest.approx([row[name] for row in plain], rel=1e-3)
     assert resumed.model.state_dict().keys() == models.build(config).state_dict().keys()
@@ -220,8 +222,15 @@ def test_a_compiled_network_trains_to_the_same_numbers_and_resumes(tmp_path, mon
 
 def test_a_compiled_run_without_a_compiler_is_refused(monkeypatch, results):
     monkeypatch.setattr(runner.shutil, "which", lambda name: None)
-    with pytest.raises(ConfigError, match=r"compiled: True needs a C\+\+ compiler.*leave compiled False"):
+    with pytest.raises(ConfigError, match=r"compiled: True needs the C\+\+ compiler .*leave compiled False"):
         runner.run(SMOKE.with_(compiled=True), torch.device("cpu"))
+
+
+def test_a_compiled_run_that_would_not_round_is_refused(monkeypatch, results):
+    monkeypatch.setattr(runner.processor, "has_fast_bfloat16", lambda: False)
+    config = SMOKE.with_(precision="bfloat16", compiled=True)
+    with pytest.raises(ConfigError, match="compiled: True is refused with precision bfloat16"):
+        runner.run(config, torch.device("cpu"))
 
 
 @pytest.mark.gpu

@@ -15,7 +15,8 @@ from cifarlab.studies import StudyResults
 from cifarlab.study_figures import pareto_front
 from cifarlab.tables import figures_of
 
-NO_RUN = "No run is in the store yet."
+# Also where every run diverged, or none has the figure that is asked for.
+NOTHING = "No figure yet."
 # A final figure of a run in words, its unit and the digits it is said with.
 FINALS = {"val_accuracy": ("validation accuracy", "%", 1), "train_loss": ("final training loss", "nats", 2)}
 
@@ -28,46 +29,44 @@ def of_levels(
     return extremes(figures_of(results, column), what, unit, usual if digits is None else digits)
 
 
-def extremes(values: Mapping[str, pd.Series], what: str, unit: str, digits: int = 1) -> str:
+def extremes(
+    values: Mapping[str, pd.Series], what: str, unit: str, digits: int = 1, highest_first: bool = True
+) -> str:
     """Whose mean is highest and whose is lowest; ``values`` by level, ``what`` they are in words.
 
     For example "The mean validation accuracy is highest with *one cycle* (84.5 %) and lowest with *constant* (75.9 %)."
     """
-    means = {level: series.mean() for level, series in values.items() if len(series)}
+    means = {level: mean for level, series in values.items() if pd.notna(mean := series.mean())}
     if not means:
-        return NO_RUN
-    highest, lowest = max(means, key=means.__getitem__), min(means, key=means.__getitem__)
-
-    def figure(level: str) -> str:
-        return f"{means[level]:.{digits}f} {unit}".rstrip()
-
-    if means[highest] == means[lowest]:
-        return f"The mean {what} of {_named(means)} is {figure(highest)}."
-    return (
-        f"The mean {what} is highest with *{highest}* ({figure(highest)}) and lowest with *{lowest}* "
-        f"({figure(lowest)})."
-    )
+        return NOTHING
+    lowest, highest = min(means, key=means.__getitem__), max(means, key=means.__getitem__)
+    low, high = (f"{means[level]:.{digits}f} {unit}".rstrip() for level in (lowest, highest))
+    # Alike as they are said.
+    if low == high:
+        return f"The mean {what} of {_named(means)} is {high}."
+    ends = f"highest with *{highest}* ({high})", f"lowest with *{lowest}* ({low})"
+    return f"The mean {what} is {' and '.join(ends if highest_first else reversed(ends))}."
 
 
 def best_of_each(
-    runs: pd.DataFrame, each: Literal["main", "setting"], column: str = "val_accuracy", digits: int = 1
+    runs: pd.DataFrame, each: Literal["main", "setting"], column: str = "val_accuracy", what: str = "accuracy"
 ) -> str:
     """Where a crossed study's mean accuracy is highest: of each main level the setting, or of each setting the level.
 
-    ``runs`` as :class:`cifarlab.studies.StudyResults` has them. For example "Highest mean of what was trained:
-    *batch, 0.01* (84.4 %); *none, 0.001* (68.6 %)."
+    ``runs`` as :class:`cifarlab.studies.StudyResults` has them. For example "Highest mean accuracy of what was
+    trained: *batch, 0.01* (84.4 %); *none, 0.001* (68.6 %)."
     """
     other = "setting" if each == "main" else "main"
-    finished = runs[~runs["diverged"]]
+    finished = runs[~runs["diverged"] & runs[column].notna()]
     if finished.empty:
-        return NO_RUN
+        return NOTHING
     means = finished.astype({column: float}).groupby([each, other], sort=False)[column].mean()
     parts = []
     for one in dict.fromkeys(finished[each]):
         best = means[one].idxmax()
         main, setting = (one, best) if each == "main" else (best, one)
-        parts.append(f"*{main}, {setting}* ({100 * means[one, best]:.{digits}f} %)")
-    return f"Highest mean of what was trained: {'; '.join(parts)}."
+        parts.append(f"*{main}, {setting}* ({100 * means[one, best]:.1f} %)")
+    return f"Highest mean {what} of what was trained: {'; '.join(parts)}."
 
 
 def unbeaten(results: StudyResults, costs: pd.Series, cost: str) -> str:
@@ -75,9 +74,10 @@ def unbeaten(results: StudyResults, costs: pd.Series, cost: str) -> str:
 
     ``costs`` by level; ``cost`` is what they are in words.
     """
-    front = pareto_front({level: s.mean() for level, s in figures_of(results, "val_accuracy").items()}, costs)
+    means = {level: s.mean() for level, s in figures_of(results, "val_accuracy").items()}
+    front = pareto_front({level: mean for level, mean in means.items() if pd.notna(mean)}, costs)
     if not front:
-        return NO_RUN
+        return NOTHING
     return f"Unbeaten in accuracy and {cost} together: {_named(level for _, _, level in front)}."
 
 
@@ -90,8 +90,9 @@ def gradient_spans(gradients: pd.DataFrame, levels: Sequence[str], step: int) ->
     means = at_step.groupby(["level", "layer"])["norm"].mean()
     there = [level for level in levels if level in means.index.get_level_values(0)]
     if not there:
-        return NO_RUN
-    spans = [f"{means[level].max() / means[level].min():.2g} with *{level}*" for level in there]
+        return NOTHING
+    ratios = {level: means[level].max() / means[level].min() for level in there}
+    spans = [f"{ratio:{',.0f' if ratio >= 10 else '.1f'}} with *{level}*" for level, ratio in ratios.items()]
     return f"At step {step} the layers' largest norm over their smallest is {', '.join(spans)}."
 
 

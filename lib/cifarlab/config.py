@@ -90,7 +90,7 @@ class RunConfig(BaseModel):
     warmup_offset: float = Field(0.01, ge=0, le=1, description="the original's addend to the warm-up factor")
     label_smoothing: float = Field(0.0, ge=0, lt=1)
     precision: Precision = "float32"
-    compiled: bool = Field(False, description="torch.compile, on a GPU with CUDA graphs; half a minute before it pays")
+    compiled: bool = Field(False, description="torch.compile, on a GPU with CUDA graphs")
     seed: int = Field(0, ge=0)
 
     @model_validator(mode="before")

@@ -51,7 +51,7 @@ def execute_packed(
 ) -> list[str]:
     """:func:`cifarlab.execution.execute_all` in as many processes as ``workers`` says, or as pay and fit (None).
 
-    A run on its own thread gives the same numbers whatever runs beside it.
+    Several at once have one thread each, whose numbers do not depend on what runs beside; one alone has all cores.
     """
     todo = execution.missing(configs)
     if not todo:

@@ -64,17 +64,23 @@ def resolve_precision(config: RunConfig, device: torch.device) -> tuple[RunConfi
 
 
 def check_compiler(config: RunConfig, device: torch.device) -> None:
-    """Refuse ``compiled`` where PyTorch has nothing to compile with.
+    """Refuse ``compiled`` where PyTorch has nothing to compile with, or would compile past what rounds the products.
 
     Raises:
-        ConfigError: on a GPU there is no Triton, on a processor no C++ compiler.
+        ConfigError: there is no C++ compiler (``CXX`` or g++) or, for a GPU, no Triton; or the run is in bfloat16 on a
+            processor without units for it.
     """
     if not config.compiled:
         return
+    compiler = (os.environ.get("CXX") or "g++").split()[0]
+    there, needed = shutil.which(compiler) is not None, f"the C++ compiler {compiler}"
     if device.type == "cuda":
         there, needed = importlib.util.find_spec("triton") is not None, "the package triton"
-    else:
-        there, needed = any(map(shutil.which, (os.environ.get("CXX", "g++"), "clang++"))), "a C++ compiler such as g++"
+    elif config.precision == "bfloat16" and not processor.has_fast_bfloat16():
+        raise ConfigError(
+            "compiled: True is refused with precision bfloat16 on a processor without units for it: there it is made "
+            "of float32 products, which a compiler would pass by. Set precision to float32, or leave compiled False."
+        )
     if not there:
         raise ConfigError(f"compiled: True needs {needed}, which is not here. Install it, or leave compiled False.")
 
@@ -115,13 +121,13 @@ def run(
             raise ConfigError(f"threads: {threads!r} is refused: it must be a whole number from 1, or None for all.")
         torch.set_num_threads(threads)
     device = device or choose_device()
-    check_compiler(config, device)
     scratch = scratch_folder()
     scratch.mkdir(parents=True, exist_ok=True)
     with FileLock(scratch / f"{config.id}.lock"):
         if found := store.read(config.id):
             execution.clear(config.id)
             return found
+        check_compiler(config, device)
         train_images, val_images = data.split(data.load(config), config)
         checkpoint, progress = execution.checkpoint_path(config.id), execution.progress_path(config.id)
 

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from cifarlab import provenance, store
 from cifarlab.config import PRESETS, ConfigError, RunConfig, did_you_mean
 from cifarlab.errors import LabError
-from cifarlab.execution import RunFailedError, execute_all
+from cifarlab.execution import RunFailedError, execute_all, missing
 from cifarlab.packing import execute_packed
 from cifarlab.paths import project_root, runs_folder
 
@@ -257,7 +257,9 @@ def ensure(
 
     With the study's own parameters nothing is trained: that matrix takes hours and is `make results`'s work, and a
     chapter shows what exists and says how many seeds. With any other parameters what is missing is trained now.
-    ``train`` overrules this: True always trains, False never. A study that is not ``required`` may have no run yet.
+    ``train`` overrules this: True always trains, False never. Runs are trained packed (:mod:`cifarlab.packing`): a
+    script that calls this needs ``if __name__ == "__main__":``, as for any process pool. A study that is not
+    ``required`` may have no run yet.
 
     Raises:
         StudyError, ConfigError: a parameter is unknown or refused. RunFailedError: a run failed, or no run exists.
@@ -268,7 +270,11 @@ def ensure(
     wanted = study.runs(levels, seeds, preset, **overrides)
     if bool(changed) if train is None else train:
         runs = [config for _, config in wanted]
-        failures = execute_all(runs, executor, device) if executor else execute_packed(runs, device)
+        if executor is not None:
+            failures = execute_all(runs, executor, device)
+        else:
+            # A lone run takes all cores.
+            failures = execute_packed(runs, device, workers=1 if len(missing(runs)) == 1 else None)
         if failures:
             raise RunFailedError("\n".join(failures))
     rows, results, missing_ids = [], {}, []

@@ -198,10 +198,11 @@ def receptive_fields(sizes: Mapping[str, Sequence[int]], image_side: int = 32) -
 def tornado(rows: Sequence[Mapping]) -> BookFigure:
     """What each choice is worth: one bar a study from its worst level to its best, against the shared reference.
 
-    ``rows`` have ``study``, ``low`` and ``high``, each a (level, difference in points as an ``Estimate``, time an epoch
-    over the reference's). Left: points of accuracy, whiskers the ends' 95 % intervals; right: the two levels' time.
+    ``rows`` have ``study``, ``span`` (an ``Estimate``, by which they are ordered), ``low`` and ``high``, each a (level,
+    difference in points as an ``Estimate``, time an epoch over the reference's). Left: points of accuracy, whiskers the
+    ends' 95 % intervals; right: the two levels' time.
     """
-    ordered = sorted(rows, key=lambda row: row["high"][1].mean - row["low"][1].mean)
+    ordered = sorted(rows, key=lambda row: row["span"].mean)
     figure, (points, time) = new_figure(2, width=4.0, height=1.0 + 0.66 * len(rows))
     for number, row in enumerate(ordered):
         for colour, marker, (_, estimate, cost) in ((COLOURS[1], "v", row["low"]), (COLOURS[0], "^", row["high"])):

@@ -92,11 +92,15 @@ def write(name: str, answer: Mapping[str, Any], folder: str | None = None) -> Pa
     return path
 
 
+class DamagedAnswerError(LabError):
+    """A benchmark's file cannot be read."""
+
+
 def read(name: str, folder: str | None = None) -> dict[str, Any]:
     """A benchmark's answer.
 
     Raises:
-        BenchmarkError: it was not measured, or its file is damaged.
+        BenchmarkError: it was not measured. DamagedAnswerError: its file cannot be read.
     """
     path = path_of(name, folder)
     if not path.is_file():
@@ -104,7 +108,7 @@ def read(name: str, folder: str | None = None) -> dict[str, Any]:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise BenchmarkError(
+        raise DamagedAnswerError(
             f"{path} is damaged ({error}). Restore it from git, or measure again with "
             f"`python -m cifarlab bench --only {name}`."
         ) from None
