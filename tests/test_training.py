@@ -230,7 +230,7 @@ def test_a_compiled_network_trains_to_the_same_numbers_and_resumes(tmp_path, mon
 
 
 def test_a_compiled_run_without_a_compiler_is_refused(monkeypatch, results):
-    monkeypatch.setattr(runner.shutil, "which", lambda name: None)
+    monkeypatch.setattr(processor.shutil, "which", lambda name: None)
     with pytest.raises(ConfigError, match=r"compiled: True needs the C\+\+ compiler .*leave compiled False"):
         runner.run(SMOKE.with_(compiled=True), torch.device("cpu"))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 from collections import Counter
 from collections.abc import Callable, Collection
+from contextlib import suppress
 from typing import Any
 
 from cifarlab import store
@@ -29,18 +30,12 @@ def assigned_names(source: str) -> list[str]:
 
 def assigned_values(source: str) -> dict[str, Any]:
     """The plain values that a cell assigns to single names at its top level."""
-    return {
-        node.targets[0].id: ast.literal_eval(node.value) for node in ast.parse(source).body
-        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and _is_plain(node.value)
-    }
-
-
-def _is_plain(value: ast.expr) -> bool:
-    try:
-        ast.literal_eval(value)
-    except ValueError:
-        return False
-    return True
+    values = {}
+    for node in ast.parse(source).body:
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+            with suppress(ValueError):  # not a plain value
+                values[node.targets[0].id] = ast.literal_eval(node.value)
+    return values
 
 
 def check_parameters(cells: list[str] | None = None) -> None:
@@ -58,12 +53,12 @@ def check_parameters(cells: list[str] | None = None) -> None:
         shell = get_ipython()
         cells = shell.user_ns["In"] if shell else []
     known = next((assigned_names(cell) for cell in reversed(cells) if cell.startswith(DECLARED)), [])
-    injected = next((assigned_names(cell) for cell in reversed(cells) if _is_injected(cell)), [])
-    if unknown := [name for name in injected if name not in known]:
+    injected = next((cell for cell in reversed(cells) if _is_injected(cell)), "")
+    if unknown := [name for name in assigned_names(injected) if name not in known]:
         raise ConfigError("\n".join(
             f"unknown parameter {name!r}{did_you_mean(name, known)}. Known: {', '.join(known)}." for name in unknown
         ))
-    given = next((assigned_values(cell) for cell in reversed(cells) if _is_injected(cell)), {})
+    given = assigned_values(injected)
     for name in SWITCHES & given.keys():
         # A text such as "no" would count as true.
         if given[name] not in (True, False, None):

@@ -6,6 +6,7 @@ import functools
 import os
 import platform
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,16 @@ def cpu_description() -> dict[str, Any]:
 def has_fast_bfloat16() -> bool:
     """Whether this processor multiplies in bfloat16 natively (AVX512-BF16 or AMX)."""
     return bool({"avx512_bf16", "amx_bf16"} & set(cpu_description()["instructions"]))
+
+
+def compiler() -> str:
+    """The C++ compiler that ``torch.compile`` calls: ``CXX``, or g++."""
+    return (os.environ.get("CXX") or "g++").split()[0]
+
+
+def has_compiler() -> bool:
+    """Whether :func:`compiler` is here."""
+    return shutil.which(compiler()) is not None
 
 
 def cores() -> int:

@@ -6,7 +6,6 @@ import importlib.util
 import io
 import json
 import os
-import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -72,8 +71,7 @@ def check_compiler(config: RunConfig, device: torch.device) -> None:
     """
     if not config.compiled:
         return
-    compiler = (os.environ.get("CXX") or "g++").split()[0]
-    there, needed = shutil.which(compiler) is not None, f"the C++ compiler {compiler}"
+    there, needed = processor.has_compiler(), f"the C++ compiler {processor.compiler()}"
     if device.type == "cuda":
         there, needed = importlib.util.find_spec("triton") is not None, "the package triton"
     elif config.precision == "bfloat16" and not processor.has_fast_bfloat16():

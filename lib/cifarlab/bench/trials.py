@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -219,7 +218,7 @@ def measure(widths: tuple[int, ...] = (16, 64), images: int = 512, rounds: int =
     everything = data.load_cifar10(train=True)
     pool, evaluated = (everything.take(torch.arange(count)) for count in (images, max(EVALUATED.values())))
     _, why = runner.resolve_precision(RunConfig.of(precision="auto"), torch.device("cpu"))
-    units, compiler = processor.has_fast_bfloat16(), shutil.which("g++") is not None
+    units, compiler = processor.has_fast_bfloat16(), processor.has_compiler()
 
     def steps(variants: Mapping[str, Step], width: int) -> dict[str, Any]:
         return {
