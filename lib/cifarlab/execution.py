@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 import time
 from collections import deque
 from collections.abc import Iterable, Sequence
@@ -15,6 +14,7 @@ from cifarlab import store
 from cifarlab.config import RunConfig
 from cifarlab.errors import LabError
 from cifarlab.paths import cifar10_root, project_root, scratch_folder
+from cifarlab.runs_bar import RunsBar
 
 
 class RunFailedError(LabError):
@@ -88,8 +88,6 @@ def execute_all(
     Raises:
         DatasetError: a run needs CIFAR-10, and it is missing or damaged.
     """
-    from tqdm import tqdm
-
     todo = deque(missing(configs))
     failures: list[str] = []
     if stop_after_seconds is not None and stop_after_seconds <= 0:
@@ -100,23 +98,22 @@ def execute_all(
 
         check_files(cifar10_root())
     started = time.monotonic()
-    bar = tqdm(total=len(todo), unit="run", file=sys.stderr, disable=not todo, leave=False, dynamic_ncols=True)
+    bar = RunsBar(todo, progress)
 
     def failed(line: str) -> None:
         failures.append(line)
-        bar.write(line, file=sys.stderr)
+        bar.say(line)
 
     with bar:
         if executor is None:
             for config in todo:
                 if stop_after_seconds is not None and time.monotonic() - started > stop_after_seconds:
                     break
-                bar.set_postfix_str(config.id)
                 try:
                     execute(config, device, threads)
                 except RunFailedError as error:
                     failed(str(error))
-                bar.update()
+                bar.finish(config.id)
             return failures
         pending: dict[Future, RunConfig] = {}
         while todo or pending:
@@ -140,7 +137,7 @@ def execute_all(
                     # Of another kind only where the process that carried the run died.
                     named = isinstance(error, RunFailedError)
                     failed(str(error) if named else f"{config.id}: {type(error).__name__}: {error}")
-                bar.update()
+                bar.finish(config.id)
     return failures
 
 
