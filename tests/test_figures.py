@@ -7,6 +7,12 @@ import pytest
 from cifarlab import figures
 
 
+def test_two_levels_of_a_figure_never_look_alike():
+    twice = range(2 * len(figures.COLOURS))
+    for part in (slice(0, 2), slice(0, None, 2)):   # colour and line, colour and marker
+        assert len({figures.look(number)[part] for number in twice}) == len(twice)
+
+
 def history(val_accuracy: list) -> pd.DataFrame:
     return pd.DataFrame({
         "level": ["a", "a", "b", "b"], "seed": 0, "epoch": [1, 2, 1, 2], "train_loss": [2.0, 1.0, 2.0, 1.0],

@@ -39,7 +39,7 @@ def found(tmp_path_factory):
 def test_a_studys_table_has_a_row_a_level_its_cost_and_its_verdict(found):
     comparisons = tables.compare(found)
     frame = tables.study_table(found, comparisons).data.set_index("dropout")
-    assert list(frame.index) == ["none", "half"]
+    assert list(frame.index) == ["none", "half", "lost"]
     assert frame.loc["none", "difference (points)"] == "reference"
     model = models.build(found.config_of("half"))
     assert frame.loc["half", "parameters"] == f"{layers.parameter_count(model):,}"
@@ -48,6 +48,13 @@ def test_a_studys_table_has_a_row_a_level_its_cost_and_its_verdict(found):
     assert frame.loc["half", "n"] == 2
     assert frame.loc["half", "verdict"] in tables.WORDS.values()
     assert "n = 2" in tables.verdicts(comparisons)
+
+
+def test_a_level_that_diverged_keeps_its_row_and_is_counted(found):
+    for table in (tables.study_table(found, tables.compare(found)), tables.epochs_table(found, (0.5,))):
+        row = table.data.set_index("dropout").loc["lost"]
+        assert row["n"] == "0, 2 diverged"
+        assert tables.DIVERGED in set(row)
 
 
 def test_a_study_without_runs_says_so(tmp_path, results):

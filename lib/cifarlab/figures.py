@@ -30,6 +30,13 @@ STYLE = {
 }
 BAND_FROM = 3   # seeds
 
+
+def look(number: int) -> tuple[str, str, str]:
+    """Colour, line style and marker of a figure's level by its number; the palette's second round has other lines."""
+    shifted = number + number // len(COLOURS)
+    return COLOURS[number % len(COLOURS)], LINES[shifted % len(LINES)], MARKERS[shifted % len(MARKERS)]
+
+
 LABELS = {
     "train_loss": "training loss (nats)", "val_loss": "validation loss (nats)",
     "fit_accuracy": "accuracy on training images (%)",
@@ -91,7 +98,8 @@ def run_curves(history: Sequence[Mapping[str, float]]) -> BookFigure:
 def rate_curves(rates: Mapping[str, Sequence[float]], steps_per_epoch: int) -> BookFigure:
     """The learning rate of each schedule, step by step, over the epochs."""
     figure, (axis,) = new_figure(width=6.2, height=3)
-    for (name, values), colour, line in zip(rates.items(), COLOURS, LINES, strict=False):
+    for number, (name, values) in enumerate(rates.items()):
+        colour, line, _ = look(number)
         axis.plot(np.arange(len(values)) / steps_per_epoch, values, color=colour, linestyle=line, label=name)
     _epochs_axis(axis, "learning rate")
     axis.set_ylim(bottom=0)
@@ -124,7 +132,7 @@ def learning_curves(
             if not estimates:
                 continue
             epochs = sorted(rows.dropna(subset=[column])["epoch"].unique())
-            colour, line = COLOURS[number % len(COLOURS)], LINES[number % len(LINES)]
+            colour, line, _ = look(number)
             axis.plot(epochs, [e.mean for e in estimates], color=colour, linestyle=line, label=level)
             if max(estimate.n for estimate in estimates) >= BAND_FROM:
                 axis.fill_between(epochs, [e.low for e in estimates], [e.high for e in estimates], color=colour,

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
-from cifarlab.figures import COLOURS, FAINT, INK, MARKERS, BookFigure, new_figure, plain_log_ticks
+from cifarlab.figures import COLOURS, FAINT, INK, BookFigure, look, new_figure, plain_log_ticks
 
 GROWTH_LABELS = {
     "batch_size": "batch size (images)", "width": "width (channels)", "depth": "depth (layers)",
@@ -84,8 +84,9 @@ def time_against_accuracy(
     """
     figure, (axis,) = new_figure(width=7.0, height=3.6)
     for number, (label, frame) in enumerate(runs.items()):
-        axis.plot(frame["seconds"], 100 * frame["test_accuracy"], linestyle="", marker=MARKERS[number % len(MARKERS)],
-                  markersize=6, alpha=0.7, color=COLOURS[number % len(COLOURS)], label=label)
+        colour, _, marker = look(number)
+        axis.plot(frame["seconds"], 100 * frame["test_accuracy"], linestyle="", marker=marker, markersize=6, alpha=0.7,
+                  color=colour, label=label)
     axis.plot([record["seconds"] for record in records], [100 * record["test_accuracy"] for record in records],
               linestyle="", marker="x", markersize=8, color=INK, label=f"published: {elsewhere}")
     for target in (94, 95, 96):

@@ -212,6 +212,12 @@ class StudyResults:
         return [level for level in self.study.levels if level in present]
 
     @property
+    def trained(self) -> list[str]:
+        """The levels that have a run, diverged or not, in the study's order."""
+        present = set(self.runs["level"])
+        return [level for level in self.study.levels if level in present]
+
+    @property
     def settings(self) -> list[str]:
         """The settings of a crossed study's second factor that have a run, in the study's order."""
         present = set(self.runs["setting"])

@@ -15,10 +15,9 @@ from cifarlab.figures import (
     FAINT,
     INK,
     LABELS,
-    LINES,
-    MARKERS,
     BookFigure,
     in_percent,
+    look,
     new_figure,
     plain_log_ticks,
 )
@@ -68,11 +67,10 @@ def pareto(
         axis.plot(*zip(*steps, strict=True), color=FAINT, linewidth=1, drawstyle="steps-post", zorder=1)
         for number, level in enumerate(levels):
             x = float(costs[cost][level])
-            colour = COLOURS[number % len(COLOURS)]
+            colour, _, marker = look(number)
             axis.plot(np.full(len(means[level]), x), means[level], linestyle="", marker="o", markersize=3, alpha=0.5,
                       color=colour)
-            axis.plot(x, means[level].mean(), linestyle="", marker=MARKERS[number % len(MARKERS)], markersize=8,
-                      color=colour, label=level)
+            axis.plot(x, means[level].mean(), linestyle="", marker=marker, markersize=8, color=colour, label=level)
         axis.set_xscale("log")
         plain_log_ticks(axis.xaxis)
         axis.set(xlabel=label, ylabel=LABELS[column])
@@ -96,14 +94,13 @@ def sweep(
     names = list(dict.fromkeys(runs["main"]))
     for number, name in enumerate(names):
         rows = runs[(runs["main"] == name) & runs["setting"].isin(places)]
-        colour, shift = COLOURS[number % len(COLOURS)], 0.05 * (number - (len(names) - 1) / 2)
+        (colour, line, marker), shift = look(number), 0.05 * (number - (len(names) - 1) / 2)
         finished = rows[~rows["diverged"]]
         values = in_percent(column, finished[column].astype(float))
         x = finished["setting"].map(places).astype(float) + shift
         axis.plot(x, values, linestyle="", marker="o", markersize=3, color=colour, alpha=0.5)
         mean = values.groupby(x).mean()
-        axis.plot(mean.index, mean, color=colour, linestyle=LINES[number % len(LINES)],
-                  marker=MARKERS[number % len(MARKERS)], markersize=6, label=name)
+        axis.plot(mean.index, mean, color=colour, linestyle=line, marker=marker, markersize=6, label=name)
         for place, of_place in values.groupby(x):
             if len(of_place) >= BAND_FROM:
                 estimate = mean_interval(of_place)
@@ -130,8 +127,8 @@ def gradients_by_layer(gradients: pd.DataFrame, levels: Sequence[str], steps: Se
             rows = gradients[(gradients["level"] == level) & (gradients["step"] == step)]
             order = list(dict.fromkeys(rows["layer"]))
             mean = rows.groupby("layer")["norm"].mean().reindex(order).astype(float)
-            axis.plot(np.linspace(0, 1, len(mean)), mean, color=COLOURS[number % len(COLOURS)],
-                      linestyle=LINES[number % len(LINES)], marker=MARKERS[number % len(MARKERS)], markersize=3.5,
+            colour, line, marker = look(number)
+            axis.plot(np.linspace(0, 1, len(mean)), mean, color=colour, linestyle=line, marker=marker, markersize=3.5,
                       label=level)
         axis.set_yscale("log")
         plain_log_ticks(axis.yaxis)
@@ -183,8 +180,8 @@ def receptive_fields(sizes: Mapping[str, Sequence[int]], image_side: int = 32) -
     """How the receptive field grows through the network, one line a level; the image's side is a dotted line."""
     figure, (axis,) = new_figure(width=6.4, height=3.2)
     for number, (level, values) in enumerate(sizes.items()):
-        axis.plot(range(1, len(values) + 1), values, color=COLOURS[number % len(COLOURS)],
-                  linestyle=LINES[number % len(LINES)], marker=MARKERS[number % len(MARKERS)], markersize=5,
+        colour, line, marker = look(number)
+        axis.plot(range(1, len(values) + 1), values, color=colour, linestyle=line, marker=marker, markersize=5,
                   label=level)
     axis.axhline(image_side, color=INK, linestyle=":", linewidth=1)
     axis.annotate("the image's side", (1, image_side), xytext=(0, 3), textcoords="offset points", fontsize="small")

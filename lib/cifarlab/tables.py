@@ -18,10 +18,11 @@ from cifarlab.studies import CROSS, StudyResults
 
 NO_RUN = "No run of this study is in the store yet."
 NOTHING = "There is nothing to compare yet."
+DIVERGED = "diverged"
 # A column with a text of more characters than this breaks its lines.
 LONG_TEXT = 40
 # What stands in a cell instead of a number: it is aligned as the numbers are.
-NO_NUMBER = ("", "–", "never", "reference")
+NO_NUMBER = ("", "–", "never", "reference", DIVERGED)
 WORDS = {
     "higher": "higher", "lower": "lower", "same": "the same", "unclear": "no difference found",
     "suggestive": "not after correction", "one seed": "one seed", "none": "–",
@@ -73,7 +74,7 @@ def costs(results: StudyResults) -> pd.DataFrame:
     except measuring.BenchmarkError:
         timed = {"kinds": {}}
     rows = []
-    for level in results.levels:
+    for level in results.trained:
         config = results.config_of(level)
         model = models.build(config)
         rows.append({
@@ -89,22 +90,24 @@ def study_table(
 ) -> Styler:
     """One row a level: n, cost, final figures, the difference to the reference and what may be said of it.
 
+    Runs that diverged are counted beside n and have no part in the figures.
     ``cost`` is the answer of :func:`costs` where a page has it already.
     """
     against = {comparison.level: comparison for comparison in comparisons}
     cost = costs(results) if cost is None else cost
     rows = []
-    for level in results.levels:
-        def mean(column: str, level: str = level) -> float:
-            return results.values(column, level).astype(float).mean()
+    for level in results.trained:
+        def mean(column: str, level: str = level) -> str:
+            value = results.values(column, level).astype(float).mean()
+            return "–" if math.isnan(value) else f"{value:.3f}"
 
-        accuracy = mean_interval(100 * results.values("val_accuracy", level))
+        accuracies = 100 * results.values("val_accuracy", level)
         row = {
-            results.study.factor: level, "n": accuracy.n,
+            results.study.factor: level, "n": counted(results, level),
             "parameters": f"{cost.parameters[level]:,}", "MACs (M)": f"{cost.macs[level] / 1e6:.1f}",
             "s / epoch": seconds(cost.seconds[level]),
-            "train loss": f"{mean('train_loss'):.3f}", "val. loss": f"{mean('val_loss'):.3f}",
-            "val. acc. (%)": plus_minus(accuracy),
+            "train loss": mean("train_loss"), "val. loss": mean("val_loss"),
+            "val. acc. (%)": plus_minus(mean_interval(accuracies)) if len(accuracies) else DIVERGED,
         }
         if comparison := against.get(level):
             row |= {
@@ -116,6 +119,13 @@ def study_table(
             row |= {"difference (points)": "reference" if own else "–", "p (Holm)": "", "verdict": ""}
         rows.append(row)
     return as_shown(rows)
+
+
+def counted(results: StudyResults, level: str) -> int | str:
+    """How many of a level's runs did not diverge; in words where some did."""
+    finished = len(results.values("val_accuracy", level))
+    lost = int((results.runs["level"] == level).sum()) - finished
+    return f"{finished}, {lost} {DIVERGED}" if lost else finished
 
 
 def as_shown(rows: Sequence[dict]) -> Styler:
@@ -231,13 +241,14 @@ def first_epoch(reached: pd.Series) -> str:
 
 def epochs_table(results: StudyResults, targets: Sequence[float]) -> Styler:
     """One row a level: the median first epoch at which its validation accuracy reaches each target (a fraction), and
-    how much its validation loss goes back and forth.
+    how much its validation loss goes back and forth. Runs that diverged are counted beside n and have no part in it.
     """
     rows = []
-    for level in results.levels:
+    for level in results.trained:
         history = results.history[results.history["level"] == level]
-        rows.append({results.study.factor: level, "n": history["seed"].nunique()} | {
+        wobble = plus_minus(mean_interval(stats.oscillation(history)), digits=3) if len(history) else DIVERGED
+        rows.append({results.study.factor: level, "n": counted(results, level)} | {
             f"epochs to {100 * target:.0f} %": first_epoch(stats.epochs_to_reach(history, "val_accuracy", target))
             for target in targets
-        } | {"oscillation of val. loss (nats)": plus_minus(mean_interval(stats.oscillation(history)), digits=3)})
+        } | {"oscillation of val. loss (nats)": wobble})
     return as_shown(rows)
