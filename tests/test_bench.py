@@ -48,7 +48,8 @@ def test_every_variant_of_a_step_trains(name):
 
 
 def test_every_variant_says_why_it_might_matter():
-    assert {*trials.WITHOUT, *trials.TRIED, *trials.EVALUATED, *trials.ENVIRONMENTS} == set(trials.WHY)
+    kinds = (trials.WITHOUT, trials.TRIED, trials.EVALUATED, trials.PROCESSES, trials.ENVIRONMENTS)
+    assert {name for kind in kinds for name in kind} == set(trials.WHY)
 
 
 @pytest.mark.parametrize("name", ["first layer's inputs padded from 3 to 8 channels",
@@ -92,13 +93,16 @@ def test_what_is_set_before_a_process_starts_is_compared_round_by_round(monkeypa
     seen = []
 
     def measured(values):
-        seen.append(values[0]["environment"])
-        return [{"images_per_second": 200.0 if values[0]["environment"] else 100.0}]
+        (point,) = values
+        seen.append({name: value for name, value in point.items() if name not in ("config", "seconds")})
+        return [{"images_per_second": 200.0 if seen[-1] else 100.0}]
 
     monkeypatch.setattr(trials, "points", measured)
-    answers = trials.environments(16, rounds=2)
-    assert seen == [{}, *trials.ENVIRONMENTS.values()] * 2
-    assert answers == {name: {"ratio": [2.0, 2.0], "median": 2.0} for name in trials.ENVIRONMENTS}
+    changes = trials.PROCESSES | trials.ENVIRONMENTS
+    answers = trials.processes(changes, {"width": 16}, rounds=2)
+    assert seen == [{}, *changes.values()] * 2
+    speeds = {"ours": [100.0, 100.0], "variant": [200.0, 200.0]}
+    assert answers == {name: {"ratio": [2.0, 2.0], "median": 2.0, "images_per_second": speeds} for name in changes}
 
 
 def test_a_table_of_trials_reads_earlier_answers_too():
@@ -106,9 +110,15 @@ def test_a_table_of_trials_reads_earlier_answers_too():
               "tried": {"16": {}, "64": {"of long ago": {"ratio": [3.0]}}}}
     first, second = trials.table(answer)
     assert first == {"": "taken away", "change": "loss read every step", "speed at width 16": "1.00 (0.90 to 1.20)",
-                     "speed at width 64": "–", "why it might matter": trials.WHY["loss read every step"]}
+                     "ours, changed at width 16 (images/s)": "–", "speed at width 64": "–",
+                     "ours, changed at width 64 (images/s)": "–",
+                     "why it might matter": trials.WHY["loss read every step"]}
     assert second == {"": "not kept", "change": "of long ago", "speed at width 16": "–",
-                      "speed at width 64": "3.00 (3.00 to 3.00)", "why it might matter": ""}
+                      "ours, changed at width 16 (images/s)": "–", "speed at width 64": "3.00 (3.00 to 3.00)",
+                      "ours, changed at width 64 (images/s)": "–", "why it might matter": ""}
+    speeds = {"ratio": [2.0], "images_per_second": {"ours": [1000.0], "variant": [2000.0]}}
+    (row,) = trials.table({"processes": {trials.SPEEDRUN: {"a": speeds}}})
+    assert row["ours, changed of the speedrun's network (images/s)"] == "1,000, 2,000"
     assert len(trials.table(answer | {"evaluation": {"16": {"a": {"ratio": [4.0]}}}})) == 3
 
 

@@ -15,6 +15,7 @@ import torch
 from filelock import FileLock
 
 from cifarlab import data, execution, processor, provenance, store, training
+from cifarlab.allocator import keep_freed_memory
 from cifarlab.config import ConfigError, RunConfig
 from cifarlab.errors import LabError
 from cifarlab.paths import scratch_folder
@@ -119,6 +120,8 @@ def run(
             raise ConfigError(f"threads: {threads!r} is refused: it must be a whole number from 1, or None for all.")
         torch.set_num_threads(threads)
     device = device or choose_device()
+    if device.type == "cpu":
+        keep_freed_memory()
     scratch = scratch_folder()
     scratch.mkdir(parents=True, exist_ok=True)
     with FileLock(scratch / f"{config.id}.lock"):

@@ -10,17 +10,21 @@ from typing import Any
 import torch
 
 from cifarlab import data, models, provenance, runner, training
+from cifarlab.allocator import keep_freed_memory
 from cifarlab.config import RunConfig
 from cifarlab.optimizers import make_optimizers
 
 
 def measure(
-    config: dict[str, Any], images: int = 0, epochs: int = 1, seconds: float = 4.0, threads: int | None = None
+    config: dict[str, Any], images: int = 0, epochs: int = 1, seconds: float = 4.0, threads: int | None = None,
+    keep_freed: bool = True,
 ) -> dict[str, Any]:
     """Train ``config`` on real images for about ``seconds`` (or on ``images`` for ``epochs``) and return what it took.
 
     ``images_per_second``, ``seconds_per_epoch`` of what was trained, and ``peak_memory_bytes`` of the whole process.
     """
+    if keep_freed:
+        keep_freed_memory()
     if threads:
         torch.set_num_threads(threads)
     base, _ = runner.resolve_precision(RunConfig.of(**({"precision": "auto"} | config)), torch.device("cpu"))

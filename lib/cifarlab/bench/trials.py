@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from cifarlab import data, models, processor, runner, training
+from cifarlab import data, models, processor, runner, studies, training
 from cifarlab.bench.measuring import alternate, points
 from cifarlab.config import RunConfig
 from cifarlab.optimizers import make_optimizers
@@ -61,11 +61,15 @@ TRIED = {
 }
 # Evaluation in batches of another size than ours; images.
 EVALUATED = {"evaluation in batches of 2,000": 2_000, "evaluation in batches of 125": 125}
-# What can only be set before a process starts: variables that PyTorch's allocator and its threads read.
+# What is set for a whole process (arguments of cifarlab.bench.measuring.points). First what our processes do.
+PROCESSES = {"freed memory given back": {"keep_freed": False}}
+# Variables that PyTorch's allocator and its threads read.
 ENVIRONMENTS = {
-    "huge pages": {"THP_MEM_ALLOC_ENABLE": "1"},
-    "each thread bound to a core": {"OMP_PROC_BIND": "close", "OMP_PLACES": "cores"},
+    "huge pages": {"environment": {"THP_MEM_ALLOC_ENABLE": "1"}},
+    "each thread bound to a core": {"environment": {"OMP_PROC_BIND": "close", "OMP_PLACES": "cores"}},
 }
+# Besides ResNet-9, processes are compared on the speedrun's network and its large batches.
+SPEEDRUN = "the speedrun's network"
 
 # Why each might matter, in a line.
 WHY = {
@@ -87,6 +91,7 @@ WHY = {
     "torch.compile": "Joins neighbouring operations, such as norm and ReLU, into one pass over memory.",
     "evaluation in batches of 2,000": "Fewer and larger operations.",
     "evaluation in batches of 125": "Less memory at once, which the processor's cache may hold.",
+    "freed memory given back": "The system clears every page of an array that it hands out anew.",
     "huge pages": "Fewer entries in the processor's table of pages.",
     "each thread bound to a core": "A thread keeps the caches that it has filled.",
 }
@@ -177,14 +182,20 @@ def applies(step: Step, units: bool, compiler: bool) -> bool:
     return (units or not needs_units) and (compiler or not step.compiled) and (step.fast_convolutions or not units)
 
 
-def compared(ours: Callable[[], object], variant: Callable[[], object], rounds: int) -> dict[str, Any]:
-    """The speed of ``variant`` over ``ours``, alternating: one ratio a round, and their median."""
+def compared(ours: Callable[[], object], variant: Callable[[], object], images: int, rounds: int) -> dict[str, Any]:
+    """The speed of ``variant`` over ``ours``, alternating, ``images`` a call: see :func:`ratios`."""
     taken = alternate({"ours": ours, "variant": variant}, rounds)
-    return with_median([own / other for own, other in zip(taken["ours"], taken["variant"], strict=True)])
+    speeds = {name: [images / seconds for seconds in found] for name, found in taken.items()}
+    return ratios(speeds["ours"], speeds["variant"])
 
 
-def with_median(ratios: list[float]) -> dict[str, Any]:
-    return {"ratio": ratios, "median": statistics.median(ratios)}
+def ratios(ours: list[float], variant: list[float]) -> dict[str, Any]:
+    """Speeds in images a second, round by round; ``variant`` over ``ours``, one ratio a round; and their median."""
+    found = [other / own for own, other in zip(ours, variant, strict=True)]
+    return {
+        "ratio": found, "median": statistics.median(found),
+        "images_per_second": {"ours": ours, "variant": variant},
+    }
 
 
 def evaluator(width: int, pool: data.Images, batch_size: int | None = None) -> Callable[[], object]:
@@ -195,25 +206,31 @@ def evaluator(width: int, pool: data.Images, batch_size: int | None = None) -> C
     return lambda: training.predict(model, pool, config, **size)
 
 
-def environments(width: int, rounds: int, seconds: float = 3.0) -> dict[str, Any]:
-    """The speed of training in each of ``ENVIRONMENTS`` over ours, each in a process of its own, in turn."""
-    speeds: dict[str, list[float]] = {name: [] for name in ("ours", *ENVIRONMENTS)}
+def processes(
+    changes: Mapping[str, Mapping[str, Any]], config: Mapping[str, Any], rounds: int, seconds: float = 3.0
+) -> dict[str, Any]:
+    """The speed of training ``config`` with each of ``changes`` over ours, each in a process of its own, in turn."""
+    speeds: dict[str, list[float]] = {name: [] for name in ("ours", *changes)}
     for _ in range(rounds):
         for name, found in speeds.items():
-            point = {"config": {"width": width}, "seconds": seconds, "environment": ENVIRONMENTS.get(name, {})}
+            point = {"config": dict(config), "seconds": seconds} | changes.get(name, {})
             found.append(points([point])[0]["images_per_second"])
     ours = speeds.pop("ours")
-    return {
-        name: with_median([other / own for own, other in zip(ours, found, strict=True)])
-        for name, found in speeds.items()
-    }
+    return {name: ratios(ours, found) for name, found in speeds.items()}
+
+
+def speedrun_config() -> dict[str, Any]:
+    """The speedrun's configuration, as a point takes it."""
+    study = studies.load("speedrun")
+    return study.config(study.reference, 0).model_dump(exclude={"precision"})
 
 
 def measure(widths: tuple[int, ...] = (16, 64), images: int = 512, rounds: int = 3) -> dict[str, Any]:
     """Each variant's speed over ours, images a second, alternating; by kind, width and variant, one ratio a round.
 
-    ``without`` and ``tried`` are of training steps, ``evaluation`` of an evaluation, ``environments`` of training in
-    processes of their own.
+    ``without`` and ``tried`` are of training steps, ``evaluation`` of an evaluation, ``processes`` and
+    ``environments`` of training in processes of their own. In the place of a width,
+    ``SPEEDRUN`` stands for its network.
     """
     everything = data.load_cifar10(train=True)
     pool, evaluated = (everything.take(torch.arange(count)) for count in (images, max(EVALUATED.values())))
@@ -222,31 +239,39 @@ def measure(widths: tuple[int, ...] = (16, 64), images: int = 512, rounds: int =
 
     def steps(variants: Mapping[str, Step], width: int) -> dict[str, Any]:
         return {
-            name: compared(stepper(Step(), width, pool), stepper(step, width, pool), rounds)
+            name: compared(stepper(Step(), width, pool), stepper(step, width, pool), images, rounds)
             for name, step in variants.items() if applies(step, units, compiler)
         }
 
     def evaluations(width: int) -> dict[str, Any]:
         return {
-            name: compared(evaluator(width, evaluated), evaluator(width, evaluated, size), rounds)
+            name: compared(evaluator(width, evaluated), evaluator(width, evaluated, size), len(evaluated), rounds)
             for name, size in EVALUATED.items()
         }
 
-    return {"precision": why, "images": images} | {
+    answer: dict[str, Any] = {"precision": why, "images": images} | {
         kind: {str(width): found(width) for width in widths}
         for kind, found in (
-            ("without", lambda width: steps(WITHOUT, width)), ("tried", lambda width: steps(TRIED, width)),
-            ("evaluation", evaluations), ("environments", lambda width: environments(width, rounds)),
+            ("without", lambda width: steps(WITHOUT, width)),
+            ("processes", lambda width: processes(PROCESSES, {"width": width}, rounds)),
+            ("tried", lambda width: steps(TRIED, width)),
+            ("evaluation", evaluations),
+            ("environments", lambda width: processes(ENVIRONMENTS, {"width": width}, rounds)),
         )
     }
+    answer["processes"][SPEEDRUN] = processes(PROCESSES, speedrun_config(), rounds)
+    return answer
 
 
-KINDS = {"without": "taken away", "tried": "not kept", "evaluation": "not kept", "environments": "not kept"}
+KINDS = {
+    "without": "taken away", "processes": "taken away", "tried": "not kept", "evaluation": "not kept",
+    "environments": "not kept",
+}
 
 
 def table(trials: Mapping[str, Any]) -> list[dict[str, str]]:
     """An answer of :func:`measure` as it is shown: one row a variant; at each width its speed over ours, median (lowest
-    to highest round). An answer of earlier code may lack kinds and variants.
+    to highest round), and both speeds. An answer of earlier code may lack kinds, variants and speeds.
     """
     widths = list(dict.fromkeys(width for kind in KINDS for width in trials.get(kind, {})))
     rows = []
@@ -255,8 +280,12 @@ def table(trials: Mapping[str, Any]) -> list[dict[str, str]]:
         for name in dict.fromkeys(name for variants in found.values() for name in variants):
             row = {"": word, "change": name}
             for width in widths:
+                place = f"at width {width}" if width.isdigit() else f"of {width}"
                 answer = found.get(width, {}).get(name)
-                row[f"speed at width {width}"] = spread(answer["ratio"]) if answer else "–"
+                row[f"speed {place}"] = spread(answer["ratio"]) if answer else "–"
+                speeds = answer.get("images_per_second") if answer else None
+                row[f"ours, changed {place} (images/s)"] = ", ".join(
+                    f"{statistics.median(speeds[who]):,.0f}" for who in ("ours", "variant")) if speeds else "–"
             rows.append(row | {"why it might matter": WHY.get(name, "")})
     return rows
 
