@@ -9,7 +9,7 @@ import nbformat
 import pytest
 import torch
 from cifarlab import data, layers, models
-from cifarlab.bench import ceiling, goals, measuring, operations, packing, products, race, trials
+from cifarlab.bench import ceiling, goals, measuring, operations, packing, processes, products, race, trials
 from cifarlab.config import RunConfig
 
 
@@ -48,7 +48,7 @@ def test_every_variant_of_a_step_trains(name):
 
 
 def test_every_variant_says_why_it_might_matter():
-    kinds = (trials.WITHOUT, trials.TRIED, trials.EVALUATED, trials.PROCESSES, trials.ENVIRONMENTS)
+    kinds = (trials.WITHOUT, trials.TRIED, trials.EVALUATED, processes.WITHOUT, processes.TRIED)
     assert {name for kind in kinds for name in kind} == set(trials.WHY)
 
 
@@ -97,12 +97,13 @@ def test_what_is_set_before_a_process_starts_is_compared_round_by_round(monkeypa
         seen.append({name: value for name, value in point.items() if name not in ("config", "seconds")})
         return [{"images_per_second": 200.0 if seen[-1] else 100.0}]
 
-    monkeypatch.setattr(trials, "points", measured)
-    changes = trials.PROCESSES | trials.ENVIRONMENTS
-    answers = trials.processes(changes, {"width": 16}, rounds=2)
-    assert seen == [{}, *changes.values()] * 2
+    monkeypatch.setattr(processes, "points", measured)
+    answer = processes.measure(widths=(16,), rounds=2)
+    assert seen == [{}, *(processes.WITHOUT | processes.TRIED).values()] * 2 * 2
     speeds = {"ours": [100.0, 100.0], "variant": [200.0, 200.0]}
-    assert answers == {name: {"ratio": [2.0, 2.0], "median": 2.0, "images_per_second": speeds} for name in changes}
+    change = {"ratio": [2.0, 2.0], "median": 2.0, "images_per_second": speeds}
+    for kind, changes in (("without", processes.WITHOUT), ("tried", processes.TRIED)):
+        assert answer[kind] == dict.fromkeys(("16", processes.SPEEDRUN), dict.fromkeys(changes, change))
 
 
 def test_a_table_of_trials_reads_earlier_answers_too():
@@ -117,7 +118,7 @@ def test_a_table_of_trials_reads_earlier_answers_too():
                       "ours, changed at width 16 (images/s)": "–", "speed at width 64": "3.00 (3.00 to 3.00)",
                       "ours, changed at width 64 (images/s)": "–", "why it might matter": ""}
     speeds = {"ratio": [2.0], "images_per_second": {"ours": [1000.0], "variant": [2000.0]}}
-    (row,) = trials.table({"processes": {trials.SPEEDRUN: {"a": speeds}}})
+    (row,) = trials.table({"without": {processes.SPEEDRUN: {"a": speeds}}})
     assert row["ours, changed of the speedrun's network (images/s)"] == "1,000, 2,000"
     assert len(trials.table(answer | {"evaluation": {"16": {"a": {"ratio": [4.0]}}}})) == 3
 

@@ -14,6 +14,7 @@ import torch
 from cifarlab import checkpoints, data, models, processor, runner, store, training
 from cifarlab.config import PRESETS, ConfigError, RunConfig
 from cifarlab.optimizers import make_optimizers
+from cifarlab.streams import stream
 from torch.utils._python_dispatch import TorchDispatchMode
 
 SMOKE = RunConfig.of(**PRESETS["smoke"], learning_rate=0.003)
@@ -145,6 +146,34 @@ def test_a_loss_that_is_not_a_number_ends_the_run_as_diverged():
     trained = training.train(config, *images)
     assert trained.diverged
     assert len(trained.history) < 8
+
+
+def textbook_losses(config, images) -> list[float]:
+    """Ten steps of a plain loop: NCHW, float32, Adam one tensor at a time; the loss of each."""
+    model = models.build(config).train()
+    optimizer = torch.optim.Adam(model.parameters(), lr=config.learning_rate, foreach=False, fused=False)
+    losses = []
+    for epoch in range(config.epochs):
+        order, moves = stream(config.seed, "order", epoch), stream(config.seed, "augmentation", epoch)
+        for inputs, labels in data.batches(images, config, order, moves, epoch):
+            optimizer.param_groups[0]["lr"] = training.learning_rate(config, len(losses))
+            optimizer.zero_grad()
+            loss = torch.nn.functional.cross_entropy(model(inputs.contiguous()), labels)
+            loss.backward()
+            optimizer.step()
+            losses.append(loss.item())
+    return losses
+
+
+def test_the_first_losses_are_those_of_a_plain_loop_in_nchw():
+    config = SMOKE.with_(train_images=64, batch_size=64, val_images=10, epochs=10)
+    images = data.split(data.load(config), config)
+    ours = [row["train_loss"] for row in training.train(config, *images).history]
+    plain = textbook_losses(config, images[0])
+    assert ours[0] == pytest.approx(plain[0], rel=1e-5)
+    # Sums in another order. Adam divides a gradient by its own size, so where one is near zero its rounding shows.
+    for step, (one, other) in enumerate(zip(ours, plain, strict=True)):
+        assert one == pytest.approx(other, rel=1e-5 + step * 2**-9)
 
 
 @pytest.mark.parametrize("units", [True, False])

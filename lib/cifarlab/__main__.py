@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 import sys
+from importlib import import_module
 
 from cifarlab import execution, packing, store, studies
 from cifarlab.config import PRESETS, ConfigError, did_you_mean
@@ -169,24 +170,22 @@ def final_test(arguments: argparse.Namespace) -> int:
     return 0
 
 
-BENCHMARKS = ("loops", "ceiling", "trials", "operations", "growth", "packing", "costs", "products")
+BENCHMARKS = ("loops", "ceiling", "trials", "processes", "operations", "growth", "packing", "costs", "products")
 # Only when named: it needs a program that is not part of this project, and half an hour or more.
 NAMED_BENCHMARKS = ("race",)
 
 
 def bench(arguments: argparse.Namespace) -> int:
     """Measure speed and memory: our loop against the original's, the ceiling, growth, packing."""
-    from cifarlab.bench import ceiling, costs, growth, loops, measuring, operations, packing, products, race, trials
+    from cifarlab.allocator import keep_freed_memory
+    from cifarlab.bench import measuring
 
-    measures = {
-        "loops": lambda: loops.compare(rounds=arguments.rounds), "ceiling": ceiling.measure,
-        "trials": trials.measure, "operations": operations.measure, "growth": growth.measure,
-        "packing": packing.measure, "costs": costs.measure, "products": products.measure, "race": race.measure,
-    }
+    keep_freed_memory()  # as a run does; programs that are not ours are measured in processes of their own
     for name in arguments.only or BENCHMARKS:
-        answer = measures[name]()
+        benchmark = import_module(f"cifarlab.bench.{name}")
+        answer = benchmark.measure(rounds=arguments.rounds) if name == "loops" else benchmark.measure()
         if name == "loops":
-            print(loops.report(answer))
+            print(benchmark.report(answer))
         print(f"written to {measuring.write(name, answer, arguments.folder)}", flush=True)
     return 0
 

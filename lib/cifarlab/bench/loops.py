@@ -1,4 +1,8 @@
-"""How fast our training loop is against one written as the original's: alternating, in one process, on real images."""
+"""How fast our training loop is against one written as the original's: in turn, on real images.
+
+Each measurement is a process of its own: ours keeps the memory that it frees (:mod:`cifarlab.allocator`), and a loop
+beside it in the same process would profit.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +18,7 @@ from torchvision.datasets import CIFAR10
 
 from cifarlab import data, models, runner
 from cifarlab.bench.ceiling import matmul_rates
-from cifarlab.bench.measuring import trainer
+from cifarlab.bench.measuring import points
 from cifarlab.config import RunConfig
 from cifarlab.paths import cifar10_root
 
@@ -38,15 +42,7 @@ def original_loop(config: RunConfig, images: int) -> float:
     return images / (time.perf_counter() - started)
 
 
-def our_loop(config: RunConfig, pool: data.Images, images: int) -> float:
-    """Images a second of :func:`cifarlab.training.train_epoch`."""
-    train = trainer(config.with_(epochs=1), pool.take(torch.arange(images)))
-    started = time.perf_counter()
-    train()
-    return images / (time.perf_counter() - started)
-
-
-def compare(widths: tuple[int, ...] = (16, 32, 64), rounds: int = 5, seconds: float = 4.0) -> dict[str, Any]:
+def measure(widths: tuple[int, ...] = (16, 32, 64), rounds: int = 5, seconds: float = 4.0) -> dict[str, Any]:
     """Alternate the two loops ``rounds`` times at each width, each about ``seconds`` long at the slower's speed.
 
     Raises:
@@ -54,20 +50,19 @@ def compare(widths: tuple[int, ...] = (16, 32, 64), rounds: int = 5, seconds: fl
     """
     from cifarlab.layers import layer_table
 
-    pool = data.load_cifar10(train=True)
+    data.check_files(cifar10_root())
     base, why = runner.resolve_precision(RunConfig.of(precision="auto"), torch.device("cpu"))
     rows = []
     for width in widths:
-        config = base.with_(width=width)
-        warm = original_loop(config, 2 * config.batch_size)
-        images = max(4, round(warm * seconds / config.batch_size)) * config.batch_size
-        our_loop(config, pool, 2 * config.batch_size)
-        theirs, ours = [], []
+        config = {"width": width, "precision": base.precision}
+        images, theirs, ours = 0, [], []
         for _ in range(rounds):
-            theirs.append(original_loop(config, images))
-            ours.append(our_loop(config, pool, images))
+            (original,) = points([{"config": config, "loop": "original", "images": images, "seconds": seconds}])
+            images = original["images"]
+            theirs.append(original["images_per_second"])
+            ours.append(points([{"config": config, "images": images}])[0]["images_per_second"])
         ratios = [b / a for a, b in zip(theirs, ours, strict=True)]
-        macs = sum(row["macs"] for row in layer_table(models.build(config)))
+        macs = sum(row["macs"] for row in layer_table(models.build(base.with_(width=width))))
         rows.append({
             "width": width, "images": images, "rounds": rounds,
             "original_images_per_second": theirs, "our_images_per_second": ours, "ratio": ratios,

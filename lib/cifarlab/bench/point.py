@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import sys
 import time
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Literal
 
 import torch
 
@@ -17,29 +18,20 @@ from cifarlab.optimizers import make_optimizers
 
 def measure(
     config: dict[str, Any], images: int = 0, epochs: int = 1, seconds: float = 4.0, threads: int | None = None,
-    keep_freed: bool = True,
+    keep_freed: bool = True, loop: Literal["ours", "original"] = "ours",
 ) -> dict[str, Any]:
     """Train ``config`` on real images for about ``seconds`` (or on ``images`` for ``epochs``) and return what it took.
 
     ``images_per_second``, ``seconds_per_epoch`` of what was trained, and ``peak_memory_bytes`` of the whole process.
+    ``loop``: ours, which keeps the memory that it frees unless ``keep_freed`` is False, or one written as the
+    original's, which does what PyTorch does.
     """
-    if keep_freed:
+    if keep_freed and loop == "ours":
         keep_freed_memory()
     if threads:
         torch.set_num_threads(threads)
     base, _ = runner.resolve_precision(RunConfig.of(**({"precision": "auto"} | config)), torch.device("cpu"))
-    pool = data.load_cifar10(train=True)
-    model = models.build(base).to(memory_format=torch.channels_last)
-    optimizers = make_optimizers(base, model)
-
-    def train(count: int, epoch: int) -> float:
-        part = pool.take(torch.arange(count))
-        some = base.with_(train_images=count, val_images=0, epochs=epoch + 1)
-        schedulers = training.make_schedulers(some, optimizers)
-        started = time.perf_counter()
-        training.train_epoch(model, optimizers, schedulers, part, some, epoch)
-        return time.perf_counter() - started
-
+    train = (our_passes if loop == "ours" else original_passes)(base)
     warm = 2 * base.batch_size
     train(warm, 0)
     if not images:
@@ -49,6 +41,30 @@ def measure(
         "images": images, "seconds_per_epoch": sum(taken) / epochs, "images_per_second": images * epochs / sum(taken),
         **provenance.peak_memory(torch.device("cpu")),
     }
+
+
+def original_passes(config: RunConfig) -> Callable[[int, int], float]:
+    """Return a function that trains on so many images, as the original does, and says the seconds that it took."""
+    from cifarlab.bench.loops import original_loop
+
+    return lambda images, _: images / original_loop(config, images)
+
+
+def our_passes(config: RunConfig) -> Callable[[int, int], float]:
+    """Return a function that trains on so many images, in the epoch that it is told, and says the seconds it took."""
+    pool = data.load_cifar10(train=True)
+    model = models.build(config).to(memory_format=torch.channels_last)
+    optimizers = make_optimizers(config, model)
+
+    def train(count: int, epoch: int) -> float:
+        part = pool.take(torch.arange(count))
+        some = config.with_(train_images=count, val_images=0, epochs=epoch + 1)
+        schedulers = training.make_schedulers(some, optimizers)
+        started = time.perf_counter()
+        training.train_epoch(model, optimizers, schedulers, part, some, epoch)
+        return time.perf_counter() - started
+
+    return train
 
 
 if __name__ == "__main__":

@@ -18,7 +18,6 @@ from typing import Any
 import torch
 
 from cifarlab import data, final_test, processor, studies, training
-from cifarlab.allocator import keep_freed_memory
 from cifarlab.bench.measuring import BenchmarkError
 from cifarlab.config import RunConfig
 
@@ -92,7 +91,6 @@ def our_run(config: RunConfig, train_images: data.Images, test_images: data.Imag
     The file of no run is written: seeds here are the race's own.
     """
     config = config.with_(train_images=len(train_images), val_images=0)
-    keep_freed_memory()
     started = time.perf_counter()
     trained = training.train(config, train_images, data.synthetic(0))
     logits = training.predict(trained.model, test_images, config, views=final_test.SPEEDRUN_VIEWS)

@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from cifarlab import data, models, processor, runner, studies, training
-from cifarlab.bench.measuring import alternate, points
+from cifarlab import data, models, processor, runner, training
+from cifarlab.bench.measuring import alternate, ratios
 from cifarlab.config import RunConfig
 from cifarlab.optimizers import make_optimizers
 from cifarlab.precision import bfloat16_products
@@ -61,15 +61,6 @@ TRIED = {
 }
 # Evaluation in batches of another size than ours; images.
 EVALUATED = {"evaluation in batches of 2,000": 2_000, "evaluation in batches of 125": 125}
-# What is set for a whole process (arguments of cifarlab.bench.measuring.points). First what our processes do.
-PROCESSES = {"freed memory given back": {"keep_freed": False}}
-# Variables that PyTorch's allocator and its threads read.
-ENVIRONMENTS = {
-    "huge pages": {"environment": {"THP_MEM_ALLOC_ENABLE": "1"}},
-    "each thread bound to a core": {"environment": {"OMP_PROC_BIND": "close", "OMP_PLACES": "cores"}},
-}
-# Besides ResNet-9, processes are compared on the speedrun's network and its large batches.
-SPEEDRUN = "the speedrun's network"
 
 # Why each might matter, in a line.
 WHY = {
@@ -183,19 +174,11 @@ def applies(step: Step, units: bool, compiler: bool) -> bool:
 
 
 def compared(ours: Callable[[], object], variant: Callable[[], object], images: int, rounds: int) -> dict[str, Any]:
-    """The speed of ``variant`` over ``ours``, alternating, ``images`` a call: see :func:`ratios`."""
+    """The speed of ``variant`` over ``ours``, alternating, ``images`` a call: :func:`cifarlab.bench.measuring.ratios`.
+    """
     taken = alternate({"ours": ours, "variant": variant}, rounds)
     speeds = {name: [images / seconds for seconds in found] for name, found in taken.items()}
     return ratios(speeds["ours"], speeds["variant"])
-
-
-def ratios(ours: list[float], variant: list[float]) -> dict[str, Any]:
-    """Speeds in images a second, round by round; ``variant`` over ``ours``, one ratio a round; and their median."""
-    found = [other / own for own, other in zip(ours, variant, strict=True)]
-    return {
-        "ratio": found, "median": statistics.median(found),
-        "images_per_second": {"ours": ours, "variant": variant},
-    }
 
 
 def evaluator(width: int, pool: data.Images, batch_size: int | None = None) -> Callable[[], object]:
@@ -206,31 +189,10 @@ def evaluator(width: int, pool: data.Images, batch_size: int | None = None) -> C
     return lambda: training.predict(model, pool, config, **size)
 
 
-def processes(
-    changes: Mapping[str, Mapping[str, Any]], config: Mapping[str, Any], rounds: int, seconds: float = 3.0
-) -> dict[str, Any]:
-    """The speed of training ``config`` with each of ``changes`` over ours, each in a process of its own, in turn."""
-    speeds: dict[str, list[float]] = {name: [] for name in ("ours", *changes)}
-    for _ in range(rounds):
-        for name, found in speeds.items():
-            point = {"config": dict(config), "seconds": seconds} | changes.get(name, {})
-            found.append(points([point])[0]["images_per_second"])
-    ours = speeds.pop("ours")
-    return {name: ratios(ours, found) for name, found in speeds.items()}
-
-
-def speedrun_config() -> dict[str, Any]:
-    """The speedrun's configuration, as a point takes it."""
-    study = studies.load("speedrun")
-    return study.config(study.reference, 0).model_dump(exclude={"precision"})
-
-
 def measure(widths: tuple[int, ...] = (16, 64), images: int = 512, rounds: int = 3) -> dict[str, Any]:
     """Each variant's speed over ours, images a second, alternating; by kind, width and variant, one ratio a round.
 
-    ``without`` and ``tried`` are of training steps, ``evaluation`` of an evaluation, ``processes`` and
-    ``environments`` of training in processes of their own. In the place of a width,
-    ``SPEEDRUN`` stands for its network.
+    ``without`` and ``tried`` are of training steps, ``evaluation`` of an evaluation.
     """
     everything = data.load_cifar10(train=True)
     pool, evaluated = (everything.take(torch.arange(count)) for count in (images, max(EVALUATED.values())))
@@ -249,29 +211,23 @@ def measure(widths: tuple[int, ...] = (16, 64), images: int = 512, rounds: int =
             for name, size in EVALUATED.items()
         }
 
-    answer: dict[str, Any] = {"precision": why, "images": images} | {
+    return {"precision": why, "images": images} | {
         kind: {str(width): found(width) for width in widths}
         for kind, found in (
             ("without", lambda width: steps(WITHOUT, width)),
-            ("processes", lambda width: processes(PROCESSES, {"width": width}, rounds)),
             ("tried", lambda width: steps(TRIED, width)),
             ("evaluation", evaluations),
-            ("environments", lambda width: processes(ENVIRONMENTS, {"width": width}, rounds)),
         )
     }
-    answer["processes"][SPEEDRUN] = processes(PROCESSES, speedrun_config(), rounds)
-    return answer
 
 
-KINDS = {
-    "without": "taken away", "processes": "taken away", "tried": "not kept", "evaluation": "not kept",
-    "environments": "not kept",
-}
+KINDS = {"without": "taken away", "tried": "not kept", "evaluation": "not kept"}
 
 
 def table(trials: Mapping[str, Any]) -> list[dict[str, str]]:
-    """An answer of :func:`measure` as it is shown: one row a variant; at each width its speed over ours, median (lowest
-    to highest round), and both speeds. An answer of earlier code may lack kinds, variants and speeds.
+    """An answer of :func:`measure`, or of :mod:`cifarlab.bench.processes`, as it is shown: one row a variant; at each
+    width its speed over ours, median (lowest to highest round), and both speeds. An answer of earlier code may lack
+    kinds, variants and speeds.
     """
     widths = list(dict.fromkeys(width for kind in KINDS for width in trials.get(kind, {})))
     rows = []

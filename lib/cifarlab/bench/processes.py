@@ -1,0 +1,46 @@
+"""What is set for a whole process, and what that is worth: training in processes of their own, in turn with ours."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from cifarlab import studies
+from cifarlab.bench.measuring import points, ratios
+
+# Arguments of cifarlab.bench.measuring.points. What our processes do, taken away:
+WITHOUT = {"freed memory given back": {"keep_freed": False}}
+# Tried and not kept: variables that PyTorch's allocator and its threads read.
+TRIED = {
+    "huge pages": {"environment": {"THP_MEM_ALLOC_ENABLE": "1"}},
+    "each thread bound to a core": {"environment": {"OMP_PROC_BIND": "close", "OMP_PLACES": "cores"}},
+}
+# Besides ResNet-9 at two widths: arrays are much larger there.
+SPEEDRUN = "the speedrun's network"
+
+
+def compared(
+    changes: Mapping[str, Mapping[str, Any]], config: Mapping[str, Any], rounds: int, seconds: float = 3.0
+) -> dict[str, Any]:
+    """The speed of training ``config`` with each of ``changes`` over ours: see :func:`cifarlab.bench.measuring.ratios`.
+    """
+    speeds: dict[str, list[float]] = {name: [] for name in ("ours", *changes)}
+    for _ in range(rounds):
+        for name, found in speeds.items():
+            point = {"config": dict(config), "seconds": seconds} | changes.get(name, {})
+            found.append(points([point])[0]["images_per_second"])
+    ours = speeds.pop("ours")
+    return {name: ratios(ours, found) for name, found in speeds.items()}
+
+
+def measure(widths: tuple[int, ...] = (16, 64), rounds: int = 3) -> dict[str, Any]:
+    """By kind (``without``, ``tried``), network (a width, or ``SPEEDRUN``) and change, as :func:`compared` says."""
+    study = studies.load("speedrun")
+    networks = {str(width): {"width": width} for width in widths}
+    networks[SPEEDRUN] = study.config(study.reference, 0).model_dump(exclude={"precision"})
+    answer: dict[str, Any] = {"without": {}, "tried": {}}
+    for network, config in networks.items():
+        found = compared(WITHOUT | TRIED, config, rounds)
+        for kind, changes in (("without", WITHOUT), ("tried", TRIED)):
+            answer[kind][network] = {name: found[name] for name in changes}
+    return answer
