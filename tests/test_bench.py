@@ -99,11 +99,14 @@ def test_what_is_set_before_a_process_starts_is_compared_round_by_round(monkeypa
 
     monkeypatch.setattr(processes, "points", measured)
     answer = processes.measure(widths=(16,), rounds=2)
-    assert seen == [{}, *(processes.WITHOUT | processes.TRIED).values()] * 2 * 2
+    ours, *others = [{}, *(processes.WITHOUT | processes.TRIED).values()]
+    assert seen == [ours, *others, *others, ours] * 2   # the second round begins with the second
     speeds = {"ours": [100.0, 100.0], "variant": [200.0, 200.0]}
     change = {"ratio": [2.0, 2.0], "median": 2.0, "images_per_second": speeds}
+    none = {"ratio": [1.0, 1.0], "median": 1.0, "images_per_second": {"ours": [100.0] * 2, "variant": [100.0] * 2}}
     for kind, changes in (("without", processes.WITHOUT), ("tried", processes.TRIED)):
-        assert answer[kind] == dict.fromkeys(("16", processes.SPEEDRUN), dict.fromkeys(changes, change))
+        found = {name: change if changed else none for name, changed in changes.items()}
+        assert answer[kind] == dict.fromkeys(("16", processes.SPEEDRUN), found)
 
 
 def test_a_table_of_trials_reads_earlier_answers_too():

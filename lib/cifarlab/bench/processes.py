@@ -10,8 +10,9 @@ from cifarlab.bench.measuring import points, ratios
 
 # Arguments of cifarlab.bench.measuring.points. What our processes do, taken away:
 WITHOUT = {"freed memory given back": {"keep_freed": False}}
-# Tried and not kept: variables that PyTorch's allocator and its threads read.
+# Tried and not kept: variables that PyTorch's allocator and its threads read. And ours once more, to see the noise.
 TRIED = {
+    "nothing": {},
     "huge pages": {"environment": {"THP_MEM_ALLOC_ENABLE": "1"}},
     "each thread bound to a core": {"environment": {"OMP_PROC_BIND": "close", "OMP_PLACES": "cores"}},
 }
@@ -23,12 +24,16 @@ def compared(
     changes: Mapping[str, Mapping[str, Any]], config: Mapping[str, Any], rounds: int, seconds: float = 3.0
 ) -> dict[str, Any]:
     """The speed of training ``config`` with each of ``changes`` over ours: see :func:`cifarlab.bench.measuring.ratios`.
+
+    Each round begins with another of them, so that none always follows the same one.
     """
     speeds: dict[str, list[float]] = {name: [] for name in ("ours", *changes)}
-    for _ in range(rounds):
-        for name, found in speeds.items():
+    names = list(speeds)
+    for number in range(rounds):
+        first = number % len(names)
+        for name in names[first:] + names[:first]:
             point = {"config": dict(config), "seconds": seconds} | changes.get(name, {})
-            found.append(points([point])[0]["images_per_second"])
+            speeds[name].append(points([point])[0]["images_per_second"])
     ours = speeds.pop("ours")
     return {name: ratios(ours, found) for name, found in speeds.items()}
 
