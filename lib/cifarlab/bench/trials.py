@@ -231,6 +231,9 @@ def table(trials: Mapping[str, Any]) -> list[dict[str, str]]:
     kinds, variants and speeds.
     """
     widths = list(dict.fromkeys(width for kind in KINDS for width in trials.get(kind, {})))
+    recorded = any(
+        "images_per_second" in answer
+        for kind in KINDS for variants in trials.get(kind, {}).values() for answer in variants.values())
     rows = []
     for kind, word in KINDS.items():
         found = trials.get(kind, {})
@@ -240,6 +243,8 @@ def table(trials: Mapping[str, Any]) -> list[dict[str, str]]:
                 place = f"at width {width}" if width.isdigit() else f"of {width}"
                 answer = found.get(width, {}).get(name)
                 row[f"speed {place}"] = spread(answer["ratio"]) if answer else "–"
+                if not recorded:
+                    continue
                 speeds = answer.get("images_per_second") if answer else None
                 row[f"ours, changed {place} (images/s)"] = ", ".join(
                     f"{statistics.median(speeds[who]):,.0f}" for who in ("ours", "variant")) if speeds else "–"
