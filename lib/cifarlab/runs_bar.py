@@ -42,7 +42,7 @@ class RunsBar:
         self.bar = tqdm(
             total=sum(self.work.values()), initial=self._done(), file=sys.stderr, disable=not configs, leave=False,
             dynamic_ncols=True, desc=self._counted(),
-            bar_format="{desc} {percentage:3.0f}%|{bar}| {elapsed}, about {remaining} left{postfix}",
+            bar_format="{desc} {percentage:3.0f}%|{bar}| {elapsed}, about {remaining} left",
         )
 
     def __enter__(self) -> Self:

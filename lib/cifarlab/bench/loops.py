@@ -18,7 +18,7 @@ from torchvision.datasets import CIFAR10
 
 from cifarlab import data, models, runner
 from cifarlab.bench.ceiling import matmul_rates
-from cifarlab.bench.measuring import points
+from cifarlab.bench.measuring import points, ratios
 from cifarlab.config import RunConfig
 from cifarlab.paths import cifar10_root
 
@@ -61,12 +61,13 @@ def measure(widths: tuple[int, ...] = (16, 32, 64), rounds: int = 5, seconds: fl
             images = original["images"]
             theirs.append(original["images_per_second"])
             ours.append(points([{"config": config, "images": images}])[0]["images_per_second"])
-        ratios = [b / a for a, b in zip(theirs, ours, strict=True)]
+        compared = ratios(theirs, ours)
         macs = sum(row["macs"] for row in layer_table(models.build(base.with_(width=width))))
         rows.append({
             "width": width, "images": images, "rounds": rounds,
-            "original_images_per_second": theirs, "our_images_per_second": ours, "ratio": ratios,
-            "ratio_median": statistics.median(ratios),
+            "original_images_per_second": theirs, "our_images_per_second": ours,
+            "ratio": compared["ratio"],
+            "ratio_median": compared["median"],
             # Forward and both gradients: three times two operations a multiply-accumulate.
             "our_flops": 6 * macs * statistics.median(ours),
         })
