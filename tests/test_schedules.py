@@ -44,6 +44,12 @@ def test_every_schedule_stays_within_bounds(name):
     assert factors[-1] <= factors[500]
 
 
+def test_a_warm_up_without_decay_is_the_same_warm_up_and_then_the_peak():
+    factors = [schedules.warmup_constant(step, 100, 10) for step in range(101)]
+    assert factors[:10] == [schedules.warmup_cosine(step, 100, 10) for step in range(10)]
+    assert set(factors[10:]) == {1.0}
+
+
 def test_the_others_landmarks():
     assert [schedules.step_decay(s, 100) for s in (49, 50, 75)] == pytest.approx([1, 0.1, 0.01])
     assert schedules.exponential(100, 100) == pytest.approx(0.01)

@@ -92,7 +92,8 @@ def keep(name: str, value: Any) -> None:
 
 OPTIMIZERS = {"sgd": "SGD", "adam": "Adam", "adamw": "AdamW", "muon": "Muon"}
 SCHEDULES = {
-    "constant": "a constant rate", "warmup_cosine": "warm-up, then cosine decay", "step": "a rate that falls in steps",
+    "constant": "a constant rate", "warmup_cosine": "warm-up, then cosine decay",
+    "warmup_constant": "warm-up, then a constant rate", "step": "a rate that falls in steps",
     "exponential": "exponential decay", "linear": "linear decay", "one_cycle": "warm-up, then linear decay",
 }
 # A field of a run's configuration and how it is said.

@@ -20,11 +20,11 @@ DropoutAt = Literal["classifier", "blocks"]
 Augment = Literal["none", "flip", "flip_crop", "flip_crop_cutout", "alternating_flip_shift"]
 InputNorm = Literal["none", "half", "channel"]
 Optimizer = Literal["sgd", "adam", "adamw", "muon"]
-Schedule = Literal["constant", "warmup_cosine", "step", "exponential", "linear", "one_cycle"]
+Schedule = Literal["constant", "warmup_cosine", "warmup_constant", "step", "exponential", "linear", "one_cycle"]
 Precision = Literal["float32", "bfloat16", "auto"]
 
 # Schedules that begin with a warm-up.
-WITH_WARMUP = ("warmup_cosine", "one_cycle")
+WITH_WARMUP = ("warmup_cosine", "warmup_constant", "one_cycle")
 
 # Budgets: how much of an experiment, never what is studied.
 PRESETS: dict[str, dict[str, Any]] = {
@@ -124,7 +124,7 @@ class RunConfig(BaseModel):
         neutral: dict[str, Any] = {}
         if self.schedule not in WITH_WARMUP:
             neutral["warmup_epochs"] = 2.0
-        if self.schedule != "warmup_cosine":
+        if self.schedule not in ("warmup_cosine", "warmup_constant"):
             neutral["warmup_offset"] = 0.01
         if self.optimizer == "muon":
             neutral["weight_decay"] = 0.0

@@ -33,6 +33,11 @@ def warmup_cosine(
     return max(0.0, 0.5 * (1.0 + math.cos(2.0 * math.pi * cycles * progress)))
 
 
+def warmup_constant(step: int, total_steps: int, warmup_steps: int, offset: float = 0.01) -> float:
+    """The warm-up of :func:`warmup_cosine`, then the factor 1: a warm-up without any decay."""
+    return warmup_cosine(step, total_steps, warmup_steps, offset, cycles=0.0)
+
+
 def step_decay(step: int, total_steps: int, drops: tuple[float, ...] = (0.5, 0.75), gamma: float = 0.1) -> float:
     """Multiply by ``gamma`` at each fraction of the run in ``drops`` (He et al. 2016, section 4.2)."""
     return gamma ** sum(step >= fraction * total_steps for fraction in drops)
@@ -66,6 +71,8 @@ def factor(name: str, step: int, total_steps: int, warmup_steps: int = 0, offset
             return constant(step, total_steps)
         case "warmup_cosine":
             return warmup_cosine(step, total_steps, warmup_steps, offset)
+        case "warmup_constant":
+            return warmup_constant(step, total_steps, warmup_steps, offset)
         case "step":
             return step_decay(step, total_steps)
         case "exponential":
