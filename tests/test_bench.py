@@ -8,8 +8,21 @@ from pathlib import Path
 import nbformat
 import pytest
 import torch
-from cifarlab import data, layers, models
-from cifarlab.bench import ceiling, goals, measuring, operations, packing, processes, products, race, trials
+from cifarlab import data, layers, models, store
+from cifarlab.bench import (
+    ceiling,
+    goals,
+    growth,
+    measuring,
+    operations,
+    packing,
+    processes,
+    products,
+    race,
+    reading,
+    steps,
+    trials,
+)
 from cifarlab.config import RunConfig
 
 
@@ -39,26 +52,27 @@ def test_operations_are_counted_under_their_kind(operation, kind):
     assert operations.kind_of(operation) == kind
 
 
-@pytest.mark.parametrize("name", [*trials.WITHOUT, *(name for name, step in trials.TRIED.items() if not step.compiled)])
+@pytest.mark.parametrize("name", [*steps.WITHOUT, *(name for name, step in steps.TRIED.items() if not step.compiled)])
 def test_every_variant_of_a_step_trains(name):
-    step = (trials.WITHOUT | trials.TRIED)[name]
+    step = (steps.WITHOUT | steps.TRIED)[name]
     pool = data.synthetic(2 * step.batch_size)
     torch.manual_seed(0)
-    trials.stepper(step, width=2, pool=pool)()
+    steps.stepper(step, width=2, pool=pool)()
 
 
 def test_every_variant_says_why_it_might_matter():
-    kinds = (trials.WITHOUT, trials.TRIED, trials.EVALUATED, processes.WITHOUT, processes.TRIED)
+    kinds = (steps.WITHOUT, steps.TRIED, trials.EVALUATED, {trials.EVERY_SECOND}, processes.WITHOUT, processes.TRIED)
     assert {name for kind in kinds for name in kind} == set(trials.WHY)
 
 
 @pytest.mark.parametrize("name", ["first layer's inputs padded from 3 to 8 channels",
-                                  "norm and ReLU computed again in backward", "ReLU not in place"])
+                                  "norm and ReLU computed again in backward", "ReLU not in place",
+                                  "gradient of the filters by matrix products"])
 def test_a_variant_that_should_change_nothing_but_speed_gives_the_same_gradients(name):
     inputs = data.normalise(data.synthetic(8).pixels, "half")
     gradients = []
-    for step in (trials.Step(), trials.TRIED.get(name) or trials.WITHOUT[name]):
-        network = trials.network_of(step, RunConfig.of(width=4))
+    for step in (steps.Step(), steps.TRIED.get(name) or steps.WITHOUT[name]):
+        network = steps.network_of(step, RunConfig.of(width=4))
         further = torch.zeros(8, step.input_channels - 3, 32, 32)
         network(torch.cat((inputs, further), dim=1)).square().sum().backward()
         gradients.append([parameter.grad for parameter in network.parameters()])
@@ -68,8 +82,8 @@ def test_a_variant_that_should_change_nothing_but_speed_gives_the_same_gradients
 
 
 def test_variants_that_say_nothing_on_a_processor_are_left_out():
-    names = {(units, compiler): {name for name, step in (trials.WITHOUT | trials.TRIED).items()
-                                 if trials.applies(step, units, compiler)}
+    names = {(units, compiler): {name for name, step in (steps.WITHOUT | steps.TRIED).items()
+                                 if steps.applies(step, units, compiler)}
              for units in (False, True) for compiler in (False, True)}
     assert "torch.compile" in names[True, True]
     assert not any("torch.compile" in found for key, found in names.items() if key != (True, True))
@@ -87,6 +101,22 @@ def test_evaluations_of_all_sizes_see_every_image(monkeypatch):
     assert asked == [{}, {"batch_size": 3}]
     monkeypatch.undo()
     assert trials.evaluator(2, data.synthetic(8), 3)().shape == (8, 10)
+
+
+def test_frozen_layers_get_no_gradient_and_are_half_of_the_convolutions():
+    network = steps.network_of(steps.TRIED["first half of the convolutions frozen"], RunConfig.of(width=4))
+    network(torch.zeros(2, 3, 32, 32)).sum().backward()
+    moved = [layer.weight.grad is not None for layer in network.modules() if isinstance(layer, torch.nn.Conv2d)]
+    assert moved == [False] * 4 + [True] * 4
+
+
+def test_two_epochs_are_the_same_but_for_their_evaluations(monkeypatch):
+    seen = []
+    monkeypatch.setattr(trials, "trainer", lambda *_: lambda: seen.append("training"))
+    monkeypatch.setattr(trials, "evaluator", lambda *_: lambda: seen.append("evaluation"))
+    for evaluations in (2, 1):
+        trials.two_epochs(2, data.synthetic(8), data.synthetic(2), evaluations)()
+    assert seen == ["training"] * 2 + ["evaluation"] * 2 + ["training"] * 2 + ["evaluation"]
 
 
 def test_what_is_set_before_a_process_starts_is_compared_round_by_round(monkeypatch):
@@ -159,6 +189,8 @@ def test_goals_stand_beside_what_was_measured_and_say_why_not():
     assert "goal is 100 % of it (50 % of the fastest rate, product or convolution); ours reaches 80 %" in rows[0]["why"]
     assert rows[1]["why"] == rows[2]["why"] == ""
     assert "no part was timed alone" in rows[3]["why"]
+    on_a_gpu = goals.table(loops | {"device": "cuda"}, {"16": BARE, "64": BARE}, taken)
+    assert on_a_gpu[2]["goal"] == "50 % of the matrix product's rate at width 64"
     taken["overhead"] |= {"imports": [4.0], "reading": [1.25]}
     rows = goals.table(loops | {"matmul_flops": {"float32": 10e9}}, {"16": BARE, "64": BARE}, taken)
     assert rows[0]["why"].startswith("The goal is for processors with bfloat16 units.")
@@ -196,6 +228,25 @@ def test_a_points_process_gets_its_environment(monkeypatch):
     monkeypatch.setattr(measuring.subprocess, "Popen", Process)
     measuring.points([{"config": {}, "threads": 3, "environment": {"THP_MEM_ALLOC_ENABLE": "1"}}])
     assert started == [('{"config": {}, "threads": 3}', "1", "3")]
+
+
+def test_processes_at_once_are_added_up(monkeypatch):
+    asked = []
+
+    def measured(values):
+        asked.extend(values)
+        return [{"images_per_second": 100.0 + number, "peak_memory_bytes": 10} for number, _ in enumerate(values)]
+
+    monkeypatch.setattr(growth, "points", measured)
+    assert growth.together(3, seconds=1.0) == {"processes": 3, "images_per_second": 303.0, "peak_memory_bytes": 30}
+    assert [point["threads"] for point in asked] == [1, 1, 1]
+
+
+def test_runs_are_read_in_a_process_of_their_own():
+    there = len(store.read_all())
+    answers = reading.measure()
+    assert [answer["runs"] for answer in answers] == [*(count for count in reading.RUNS if count < there), there]
+    assert all(answer["seconds"] > 0 and answer["peak_memory_bytes"] > 1e7 for answer in answers)
 
 
 @pytest.mark.dataset

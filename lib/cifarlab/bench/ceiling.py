@@ -9,17 +9,28 @@ from typing import Any
 import torch
 from torch import nn
 
-from cifarlab import models, processor
-from cifarlab.bench.measuring import alternate
+from cifarlab import models, runner
+from cifarlab.bench.measuring import CPU, alternate
 from cifarlab.config import RunConfig
 from cifarlab.precision import multiplies_in
 
 
-def matmul_rates(size: int = 2048, rounds: int = 8) -> dict[str, float]:
-    """FLOP/s of one large square matrix product, in float32 and, where the processor has units for it, in bfloat16."""
-    types = {"float32": torch.float32} | ({"bfloat16": torch.bfloat16} if processor.has_fast_bfloat16() else {})
-    pairs = {name: tuple(torch.randn(size, size).to(dtype) for _ in range(2)) for name, dtype in types.items()}
-    seconds = alternate({name: lambda pair=pair: pair[0] @ pair[1] for name, pair in pairs.items()}, rounds)
+def multiplied_in(precision: str, device: torch.device) -> torch.dtype:
+    """The dtype in which ``device`` multiplies the numbers of a run in ``precision``."""
+    return multiplies_in(precision) if device.type == "cpu" else getattr(torch, precision)
+
+
+def matmul_rates(device: torch.device = CPU, size: int = 0, rounds: int = 8) -> dict[str, float]:
+    """FLOP/s of one large square matrix product, in float32 and, where the device has units for it, in bfloat16.
+
+    ``size`` is the side; 0: as large as a device takes to be busy.
+    """
+    size = size or (8192 if device.type == "cuda" else 2048)
+    config, _ = runner.resolve_precision(RunConfig.of(precision="auto"), device)
+    types = {torch.float32, multiplied_in(config.precision, device)}
+    pairs = {str(kind).removeprefix("torch."): tuple(torch.randn(size, size, device=device).to(kind) for _ in range(2))
+             for kind in sorted(types, key=str, reverse=True)}
+    seconds = alternate({name: lambda pair=pair: pair[0] @ pair[1] for name, pair in pairs.items()}, rounds, device)
     return {name: 2 * size**3 / statistics.median(times) for name, times in seconds.items()}
 
 
@@ -36,20 +47,20 @@ def layer_shapes(config: RunConfig) -> dict[str, tuple[nn.Conv2d, torch.Size, to
     return shapes
 
 
-def convolutions(config: RunConfig, rounds: int = 5) -> list[dict[str, Any]]:
+def convolutions(config: RunConfig, device: torch.device = CPU, rounds: int = 5) -> list[dict[str, Any]]:
     """Each convolution of a step alone, by its definition, channels_last: milliseconds of its three parts.
 
     ``forward``, ``weights`` (the gradient of the filters), ``input`` (the gradient of the input; the first needs none).
     """
-    dtype = multiplies_in(config.precision)
+    dtype = multiplied_in(config.precision, device)
     rows = []
     for number, (name, (layer, inputs, outputs)) in enumerate(layer_shapes(config).items()):
         def tensor(shape: tuple) -> torch.Tensor:
-            filled = torch.randn(config.batch_size, *shape[1:]).to(dtype)
+            filled = torch.randn(config.batch_size, *shape[1:], device=device).to(dtype)
             return filled.contiguous(memory_format=torch.channels_last)
 
         x, y = tensor(inputs), tensor(outputs)
-        w = layer.weight.detach().to(dtype).contiguous(memory_format=torch.channels_last)
+        w = layer.weight.detach().to(device, dtype).contiguous(memory_format=torch.channels_last)
         fixed = (None, layer.stride, layer.padding, layer.dilation, False, [0, 0], 1)
 
         def backward(mask: list[bool], x=x, y=y, w=w, fixed=fixed) -> object:
@@ -61,7 +72,7 @@ def convolutions(config: RunConfig, rounds: int = 5) -> list[dict[str, Any]]:
         }
         if number:
             parts["input"] = lambda backward=backward: backward([True, False, False])
-        seconds = alternate(parts, rounds)
+        seconds = alternate(parts, rounds, device)
         flops = 2 * config.batch_size * outputs[2] * outputs[3] * w.numel()
         rows.append({
             "layer": name, "flops": flops, "input": list(inputs[1:]), "output": list(outputs[1:]),
@@ -96,11 +107,10 @@ def held_against(
 
 
 def measure(widths: tuple[int, ...] = (16, 64)) -> dict[str, Any]:
-    """The matrix product's rates, and the bare convolutions of ResNet-9 at each width."""
-    from cifarlab import runner
-
-    config, why = runner.resolve_precision(RunConfig.of(precision="auto"), torch.device("cpu"))
+    """The matrix product's rates, and the bare convolutions of ResNet-9 at each width, on a GPU where there is one."""
+    device = runner.choose_device()
+    config, why = runner.resolve_precision(RunConfig.of(precision="auto"), device)
     return {
-        "precision": why, "matmul_flops": matmul_rates(),
-        "convolutions": {str(width): convolutions(config.with_(width=width)) for width in widths},
+        "device": device.type, "precision": why, "matmul_flops": matmul_rates(device),
+        "convolutions": {str(width): convolutions(config.with_(width=width), device) for width in widths},
     }

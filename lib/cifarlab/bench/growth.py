@@ -1,10 +1,10 @@
-"""How time and memory grow: with batch, width, depth, kernel, images, epochs, and with the number of runs read."""
+"""How time and memory grow: with batch, width, depth, kernel, images, epochs, processes, and the runs that are read."""
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
+from cifarlab.bench import reading
 from cifarlab.bench.measuring import points
 
 # One thing varied at a time, about a narrow ResNet-9.
@@ -17,11 +17,11 @@ FACTORS = {
 }
 IMAGES = (2_000, 4_000, 8_000, 16_000)
 EPOCHS = (1, 2, 4, 8)
-RUNS = (10, 30, 100)
+PROCESSES = (1, 2, 4)
 
 
 def measure(seconds: float = 3.0) -> dict[str, Any]:
-    """Rows of ``factor``, ``value`` and what :func:`cifarlab.bench.point.measure` says; and the time to read runs."""
+    """Rows of ``factor``, ``value`` and what :func:`cifarlab.bench.point.measure` says; processes at once; reading."""
     rows = []
     for factor, values in FACTORS.items():
         for value in values:
@@ -33,18 +33,11 @@ def measure(seconds: float = 3.0) -> dict[str, Any]:
     for value in EPOCHS:
         (point,) = points([{"config": BASE, "images": 2_000, "epochs": value}])
         rows.append({"factor": "epochs", "value": value, **point})
-    return {"rows": rows, "reading": reading()}
+    return {"rows": rows, "processes": [together(count, seconds) for count in PROCESSES], "reading": reading.measure()}
 
 
-def reading() -> list[dict[str, Any]]:
-    """Seconds to read so many results from the store, as a chapter does at its top."""
-    from cifarlab import store
-
-    ids = [result.id for result in store.read_all()]
-    answers = []
-    for count in (*(n for n in RUNS if n < len(ids)), len(ids)):
-        started = time.perf_counter()
-        found = [store.read(run_id) for run_id in ids[:count]]
-        store.history_frame([result for result in found if result])
-        answers.append({"runs": count, "seconds": time.perf_counter() - started})
-    return answers
+def together(count: int, seconds: float) -> dict[str, Any]:
+    """So many processes that train at once, one thread each: images a second and peak memory of all together."""
+    found = points([{"config": BASE, "threads": 1, "seconds": seconds}] * count)
+    sums = {name: sum(point[name] for point in found) for name in ("images_per_second", "peak_memory_bytes")}
+    return {"processes": count, **sums}

@@ -23,17 +23,18 @@ from cifarlab.config import RunConfig
 from cifarlab.paths import cifar10_root
 
 
-def original_loop(config: RunConfig, images: int) -> float:
+def original_loop(config: RunConfig, images: int, device: torch.device) -> float:
     """Images a second of a textbook loop: DataLoader, PIL and ToTensor for every image, float32, NCHW."""
     transform = transforms.Compose([transforms.ToTensor(), transforms.Normalize((0.5,) * 3, (0.5,) * 3)])
     dataset = CIFAR10(cifar10_root(), train=True, transform=transform)
     loader = DataLoader(Subset(dataset, range(images)), batch_size=config.batch_size, shuffle=True)
-    model = models.build(config)
+    model = models.build(config).to(device)
     criterion = nn.CrossEntropyLoss()
     optimizer = torch.optim.Adam(model.parameters(), lr=config.learning_rate)
     model.train()
     started = time.perf_counter()
-    for inputs, labels in loader:
+    for batch in loader:
+        inputs, labels = (tensor.to(device) for tensor in batch)
         optimizer.zero_grad()
         loss = criterion(model(inputs), labels)
         loss.backward()
@@ -45,13 +46,16 @@ def original_loop(config: RunConfig, images: int) -> float:
 def measure(widths: tuple[int, ...] = (16, 32, 64), rounds: int = 5, seconds: float = 4.0) -> dict[str, Any]:
     """Alternate the two loops ``rounds`` times at each width, each about ``seconds`` long at the slower's speed.
 
+    On a GPU where there is one; the original's images are cut and decoded by the processor there too.
+
     Raises:
         DatasetError: the loops run on real images, and the dataset is missing or damaged.
     """
     from cifarlab.layers import layer_table
 
     data.check_files(cifar10_root())
-    base, why = runner.resolve_precision(RunConfig.of(precision="auto"), torch.device("cpu"))
+    device = runner.choose_device()
+    base, why = runner.resolve_precision(RunConfig.of(precision="auto"), device)
     rows = []
     for width in widths:
         config = {"width": width, "precision": base.precision}
@@ -71,7 +75,7 @@ def measure(widths: tuple[int, ...] = (16, 32, 64), rounds: int = 5, seconds: fl
             # Forward and both gradients: three times two operations a multiply-accumulate.
             "our_flops": 6 * macs * statistics.median(ours),
         })
-    return {"precision": why, "matmul_flops": matmul_rates(), "rows": rows}
+    return {"device": device.type, "precision": why, "matmul_flops": matmul_rates(device), "rows": rows}
 
 
 def report(result: dict[str, Any]) -> str:

@@ -20,20 +20,32 @@ from cifarlab.errors import LabError
 from cifarlab.optimizers import make_optimizers
 from cifarlab.paths import project_root
 
+CPU = torch.device("cpu")
+
 
 class BenchmarkError(LabError):
     """A benchmark's answer is missing, or one of its processes failed."""
 
 
-def alternate(actions: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
-    """Seconds of each action, ``rounds`` times in turn after one round that is not counted."""
+def wait_for(device: torch.device) -> None:
+    """A GPU is handed its work and told nothing of its end: wait for that before a clock is read."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def alternate(
+    actions: Mapping[str, Callable[[], object]], rounds: int, device: torch.device = CPU
+) -> dict[str, list[float]]:
+    """Seconds of each action on ``device``, ``rounds`` times in turn after one round that is not counted."""
     seconds: dict[str, list[float]] = {name: [] for name in actions}
     for action in actions.values():
         action()
+    wait_for(device)
     for _ in range(rounds):
         for name, action in actions.items():
             started = time.perf_counter()
             action()
+            wait_for(device)
             seconds[name].append(time.perf_counter() - started)
     return seconds
 
@@ -95,7 +107,7 @@ def folders(name: str = "loops") -> list[str]:
 
 def write(name: str, answer: Mapping[str, Any], folder: str | None = None) -> Path:
     """Write a benchmark's answer with the machine's description; the arguments are those of :func:`path_of`."""
-    facts = provenance.describe(torch.device("cpu"), torch.get_num_threads(), data.dataset_md5())
+    facts = provenance.describe(torch.device(answer.get("device", "cpu")), torch.get_num_threads(), data.dataset_md5())
     path = path_of(name, folder)
     path.parent.mkdir(parents=True, exist_ok=True)
     store.write_text(path, json.dumps({"name": name, **answer, "provenance": facts}, indent=1) + "\n")

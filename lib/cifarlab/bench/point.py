@@ -30,8 +30,9 @@ def measure(
         keep_freed_memory()
     if threads:
         torch.set_num_threads(threads)
-    base, _ = runner.resolve_precision(RunConfig.of(**({"precision": "auto"} | config)), torch.device("cpu"))
-    train = (our_passes if loop == "ours" else original_passes)(base)
+    device = runner.choose_device()
+    base, _ = runner.resolve_precision(RunConfig.of(**({"precision": "auto"} | config)), device)
+    train = (our_passes if loop == "ours" else original_passes)(base, device)
     warm = 2 * base.batch_size
     train(warm, 0)
     if not images:
@@ -39,30 +40,31 @@ def measure(
     taken = [train(images, epoch) for epoch in range(epochs)]
     return {
         "images": images, "seconds_per_epoch": sum(taken) / epochs, "images_per_second": images * epochs / sum(taken),
-        **provenance.peak_memory(torch.device("cpu")),
+        **provenance.peak_memory(device),
     }
 
 
-def original_passes(config: RunConfig) -> Callable[[int, int], float]:
+def original_passes(config: RunConfig, device: torch.device) -> Callable[[int, int], float]:
     """Return a function that trains on so many images, as the original does, and says the seconds that it took."""
     from cifarlab.bench.loops import original_loop
 
-    return lambda images, _: images / original_loop(config, images)
+    return lambda images, _: images / original_loop(config, images, device)
 
 
-def our_passes(config: RunConfig) -> Callable[[int, int], float]:
+def our_passes(config: RunConfig, device: torch.device) -> Callable[[int, int], float]:
     """Return a function that trains on so many images, in the epoch that it is told, and says the seconds it took."""
-    pool = data.load_cifar10(train=True)
-    model = models.build(config).to(memory_format=torch.channels_last)
+    pool = data.load_cifar10(train=True).to(device)
+    model = models.build(config).to(device, memory_format=torch.channels_last)
     optimizers = make_optimizers(config, model)
 
     def train(count: int, epoch: int) -> float:
-        part = pool.take(torch.arange(count))
+        part = pool.take(torch.arange(count, device=device))
         some = config.with_(train_images=count, val_images=0, epochs=epoch + 1)
         schedulers = training.make_schedulers(some, optimizers)
-        started = time.perf_counter()
-        training.train_epoch(model, optimizers, schedulers, part, some, epoch)
-        return time.perf_counter() - started
+        with training.reproducible(device):
+            started = time.perf_counter()
+            training.train_epoch(model, optimizers, schedulers, part, some, epoch)  # ends by reading from the device
+            return time.perf_counter() - started
 
     return train
 
