@@ -2,9 +2,10 @@
 SHELL   := /bin/bash
 PYTHON  ?= python3
 BIN     := .venv/bin
-# PRESET, STUDY, BUDGET (2h, 45m), WORKERS, SEEDS and DEVICE narrow or steer `make results` and `make status`.
+# STUDY and PRESET narrow `make results` and `make status`; LEVEL (one level of a study), SEEDS (the first so many),
+# BUDGET (2h, 45m), WORKERS and DEVICE narrow or steer `make results`.
 SELECT  := $(if $(STUDY),--study $(STUDY)) $(if $(PRESET),--preset $(PRESET))
-STEER   := $(if $(BUDGET),--budget $(BUDGET)) $(if $(WORKERS),--workers $(WORKERS)) $(if $(DEVICE),--device $(DEVICE)) $(if $(SEEDS),--seeds $(SEEDS))
+STEER   := $(if $(BUDGET),--budget $(BUDGET)) $(if $(WORKERS),--workers $(WORKERS)) $(if $(DEVICE),--device $(DEVICE)) $(if $(SEEDS),--seeds $(SEEDS)) $(if $(LEVEL),--level "$(LEVEL)")
 
 .PHONY: book test results status bench lint lock clean
 

@@ -197,6 +197,15 @@ def test_goals_stand_beside_what_was_measured_and_say_why_not():
     assert "imports 4.0 s and reading and checking the data 1.2 s" in rows[3]["why"]
 
 
+def test_the_race_stands_among_the_goals_with_the_rate_that_it_asks_for():
+    loops = {"matmul_flops": {"bfloat16": 1e12}, "rows": [LOOP, LOOP | {"width": 16}]}
+    race = {"level": "8 epochs", "ratio": [1.5], "theirs": [{"seconds": 1500.0}], "ours": [{"seconds": 1000.0}]}
+    row = goals.table(loops, {"16": BARE, "64": BARE}, {"overhead": {"seconds": [8.0]}}, race)[-1]
+    assert (row["measured"], row["outcome"]) == ("1.50 (1.50 to 1.50)", "not met")
+    # 0.284 PFLOP in 1000 s is 0.284 TFLOP/s; twice as fast as 1500 s is 750 s.
+    assert "0.28 PFLOP" in row["why"] and "at 28 %" in row["why"] and "would be 38 %" in row["why"]
+
+
 def test_the_gain_of_winograd_is_none_where_it_was_not_measured():
     speeds = {products.BY_DEFINITION: [10.0, 20.0, 10.0]}
     assert products.gain(speeds) is None

@@ -169,6 +169,7 @@ def test_what_a_chapter_lacks_is_trained_packed(results, monkeypatch):
     (["results", "--seeds", "-1"], "--seeds: '-1' is refused: it must be a whole number from 1"),
     (["results", "--seeds", "0"], "--seeds: '0' is refused"),
     (["results", "--workers", "-3"], "--workers: '-3' is refused"),
+    (["results", "--study", "speedrun", "--level", "8 epoch"], "'8 epoch' is not known (did you mean '8 epochs'?)"),
     (["bench", "--rounds", "two"], "--rounds: 'two' is refused"),
 ])
 def test_the_command_line_refuses_in_one_sentence(results, monkeypatch, capsys, arguments, expected):
@@ -179,6 +180,13 @@ def test_the_command_line_refuses_in_one_sentence(results, monkeypatch, capsys, 
         status = stop.code
     assert status == 2
     assert expected in capsys.readouterr().err
+
+
+def test_one_level_of_a_study_may_be_asked_for_alone():
+    study = studies.load("speedrun")
+    asked = cli.planned([study], first_seeds=2, only="10 epochs")
+    assert [(config.epochs, config.seed) for config in asked] == [(10, 0), (10, 1)]
+    assert len(cli.planned([study], first_seeds=2)) == 2 * len(study.levels)
 
 
 def test_a_study_and_its_own_preset_may_both_be_named(results, capsys):

@@ -51,18 +51,26 @@ def chosen_studies(arguments: argparse.Namespace) -> list[studies.Study]:
     return chosen
 
 
-def planned(chosen: list[studies.Study], first_seeds: int | None = None) -> list[studies.RunConfig]:
-    """Every run of the studies, first seeds first: an unfinished matrix gives every chapter something."""
+def planned(
+    chosen: list[studies.Study], first_seeds: int | None = None, only: str | None = None
+) -> list[studies.RunConfig]:
+    """Every run of the studies, first seeds first: an unfinished matrix gives every chapter something.
+
+    Raises:
+        ConfigError: none of the studies has the level ``only``.
+    """
+    if only is not None and only not in (known := [level for study in chosen for level in study.levels]):
+        raise ConfigError(f"level: {only!r} is not known{did_you_mean(only, known)}. There are: {', '.join(known)}.")
     runs = [
         (study.seeds.index(config.seed), config)
-        for study in chosen for _, config in study.runs(seeds=study.seeds[:first_seeds])
+        for study in chosen for level, config in study.runs(seeds=study.seeds[:first_seeds]) if only in (None, level)
     ]
     return [config for _, config in sorted(runs, key=lambda run: run[0])]
 
 
 def results(arguments: argparse.Namespace) -> int:
     """Execute what is missing. Interrupt it at any moment; the next call goes on."""
-    configs = planned(chosen_studies(arguments), arguments.seeds)
+    configs = planned(chosen_studies(arguments), arguments.seeds, arguments.level)
     todo = execution.missing(configs)
     done = {config.id for config in configs} - {config.id for config in todo}
     for run_id in done:
@@ -201,6 +209,7 @@ def main(argv: list[str] | None = None) -> int:
         command.add_argument("--preset", help="only the studies of this budget")
     command = commands.choices["results"]
     command.add_argument("--device", default="auto", help="auto, cpu or cuda")
+    command.add_argument("--level", help="only this level")
     command.add_argument("--seeds", type=whole_number, help="only the first so many seeds of each study")
     command.add_argument("--workers", type=whole_number,
                          help="runs at once, one thread each (1: all cores for one; default: as many as pay and fit)")

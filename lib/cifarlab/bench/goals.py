@@ -6,6 +6,7 @@ import statistics
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from cifarlab import arithmetic, studies
 from cifarlab.bench import ceiling
 
 # Times the speed of the original's loop, by width, on a processor with bfloat16 units.
@@ -13,6 +14,7 @@ TIMES_THE_ORIGINAL = {64: 5.0, 16: 4.0}
 OF_MATMUL = {64: 0.60}
 OF_MATMUL_ON_A_GPU = {64: 0.50}
 OVERHEAD_SECONDS = 5.0
+TIMES_THE_PROGRAM = 2.0
 
 
 def outcome(values: Sequence[float], goal: float, at_least: bool = True) -> str:
@@ -40,12 +42,23 @@ def what_it_takes(row: Mapping[str, Any], goal: float, matmul: float, best: floa
     )
 
 
+def what_the_race_takes(race: Mapping[str, Any], matmul: float) -> str:
+    """What ``TIMES_THE_PROGRAM`` would ask of the processor; ``race`` and ``matmul`` (FLOP/s) as in :func:`table`."""
+    flops = arithmetic.training_flops(studies.load("speedrun").config(race["level"], 0))
+    theirs, ours = (statistics.median(run["seconds"] for run in race[who]) for who in ("theirs", "ours"))
+    return (
+        f"Both do the same arithmetic, {flops / 1e15:.2f} PFLOP a run. Ours goes at {percent(flops / ours / matmul)} of "
+        f"the matrix product's rate; the goal would be {percent(TIMES_THE_PROGRAM * flops / theirs / matmul)} of it."
+    )
+
+
 def table(
-    loops: Mapping[str, Any], convolutions: Mapping[str, Any], packing: Mapping[str, Any]
+    loops: Mapping[str, Any], convolutions: Mapping[str, Any], packing: Mapping[str, Any],
+    race: Mapping[str, Any] | None = None,
 ) -> list[dict[str, str]]:
     """One row a goal: ``goal``, ``measured`` (median, lowest to highest), ``outcome``, and ``why`` where it is not met.
 
-    ``loops`` and ``packing`` are the benchmarks' answers, ``convolutions`` those of ``ceiling`` by width.
+    ``loops``, ``packing`` and ``race`` are the benchmarks' answers, ``convolutions`` those of ``ceiling`` by width.
     """
     widths = {row["width"]: row for row in loops["rows"]}
     matmul = max(loops["matmul_flops"].values())
@@ -82,4 +95,7 @@ def table(
         f"Of it, {' and '.join(parts)}; a fresh process does both for each run." if parts else
         "Each run is a fresh process that imports everything and reads and checks the data; no part was timed alone.",
         at_least=False, shown="{:.1f} s".format)
+    if race:
+        add(f"{TIMES_THE_PROGRAM:g} times the speed of `airbench94_muon.py`, side by side", race["ratio"],
+            TIMES_THE_PROGRAM, what_the_race_takes(race, matmul))
     return rows
