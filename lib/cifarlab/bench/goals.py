@@ -47,8 +47,8 @@ def what_the_race_takes(race: Mapping[str, Any], matmul: float) -> str:
     flops = arithmetic.training_flops(studies.load("speedrun").config(race["level"], 0))
     theirs, ours = (statistics.median(run["seconds"] for run in race[who]) for who in ("theirs", "ours"))
     return (
-        f"Both do the same arithmetic, {flops / 1e15:.2f} PFLOP a run. Ours goes at {percent(flops / ours / matmul)} of "
-        f"the matrix product's rate; the goal would be {percent(TIMES_THE_PROGRAM * flops / theirs / matmul)} of it."
+        f"Both do the same arithmetic, {flops / 1e15:.2f} PFLOP a run. Ours goes at {percent(flops / ours / matmul)} "
+        f"of the matrix product's rate; the goal would be {percent(TIMES_THE_PROGRAM * flops / theirs / matmul)} of it."
     )
 
 
