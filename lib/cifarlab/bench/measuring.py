@@ -14,10 +14,10 @@ from typing import Any
 
 import torch
 
-from cifarlab import data, models, provenance, store, training
+from cifarlab import data, provenance, store
+from cifarlab.bench.point import our_passes
 from cifarlab.config import RunConfig
 from cifarlab.errors import LabError
-from cifarlab.optimizers import make_optimizers
 from cifarlab.paths import project_root
 
 CPU = torch.device("cpu")
@@ -61,14 +61,8 @@ def ratios(ours: list[float], variant: list[float]) -> dict[str, Any]:
 
 def trainer(config: RunConfig, pool: data.Images) -> Callable[[], object]:
     """Return a function that trains on all of ``pool`` once at each call."""
-    config = config.with_(train_images=len(pool), val_images=0)
-    model = models.build(config).to(memory_format=torch.channels_last)
-    optimizers = make_optimizers(config, model)
-
-    def train() -> None:
-        training.train_epoch(model, optimizers, training.make_schedulers(config, optimizers), pool, config, 0)
-
-    return train
+    train = our_passes(config, pool)
+    return lambda: train(len(pool), 0)
 
 
 def points(values: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -32,7 +32,10 @@ def measure(
         torch.set_num_threads(threads)
     device = runner.choose_device()
     base, _ = runner.resolve_precision(RunConfig.of(**({"precision": "auto"} | config)), device)
-    train = (our_passes if loop == "ours" else original_passes)(base, device)
+    if loop == "ours":
+        train = our_passes(base, data.load_cifar10(train=True).to(device))
+    else:
+        train = original_passes(base, device)
     warm = 2 * base.batch_size
     train(warm, 0)
     if not images:
@@ -51,14 +54,17 @@ def original_passes(config: RunConfig, device: torch.device) -> Callable[[int, i
     return lambda images, _: images / original_loop(config, images, device)
 
 
-def our_passes(config: RunConfig, device: torch.device) -> Callable[[int, int], float]:
-    """Return a function that trains on so many images, in the epoch that it is told, and says the seconds it took."""
-    pool = data.load_cifar10(train=True).to(device)
+def our_passes(config: RunConfig, pool: data.Images) -> Callable[[int, int], float]:
+    """Return a function that trains on so many images of ``pool``, in the epoch that it is told, and says the seconds.
+
+    On the device that holds them.
+    """
+    device = pool.pixels.device
     model = models.build(config).to(device, memory_format=torch.channels_last)
     optimizers = make_optimizers(config, model)
 
     def train(count: int, epoch: int) -> float:
-        part = pool.take(torch.arange(count, device=device))
+        part = pool if count == len(pool) else pool.take(torch.arange(count, device=device))
         some = config.with_(train_images=count, val_images=0, epochs=epoch + 1)
         schedulers = training.make_schedulers(some, optimizers)
         with training.reproducible(device):
