@@ -102,7 +102,7 @@ def test_runs_are_packed_as_far_as_cores_and_memory_go(monkeypatch, gigabytes, w
 
     monkeypatch.setattr(packing, "cores", lambda: 4)
     monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=gigabytes * 1e9))
-    configs = [RunConfig.of(width=8), RunConfig.of(width=width)]
+    configs = [*(RunConfig.of(width=8, seed=seed) for seed in range(4)), RunConfig.of(width=width)]
     assert packing.shared_out(configs, None, "cpu") == [(configs, expected)]
     assert packing.shared_out(configs, 7, "cpu") == [(configs, 7)]
 

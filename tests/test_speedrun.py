@@ -70,6 +70,11 @@ def test_a_choice_that_the_search_contradicts_is_said_without_reserve():
     assert "tell the two apart" not in sentence
 
 
+def test_a_tie_at_less_arithmetic_is_said():
+    sentence = speedrun.on_choice("long", {"long": accuracies(94.0), "short": accuracies(94.0)}, FLOPS)
+    assert "*short* has the same mean on held-out images with 0." in sentence
+
+
 @pytest.mark.parametrize("seconds", [[], [150.0, 160.0], [20_000.0]])
 def test_the_records_names_stay_inside_the_frame(seconds):
     runs = {"ours": pd.DataFrame({"seconds": seconds, "test_accuracy": 0.94})} if seconds else {}

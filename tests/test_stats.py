@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 import numpy as np
 import pandas as pd
@@ -71,14 +72,22 @@ def test_verdicts_on_constructed_data(a, b, expected):
 
 def test_a_verdict_never_says_more_than_its_interval():
     generator = np.random.default_rng(1)
-    for _ in range(300):
-        difference = stats.mean_interval(generator.normal(0.3, 0.4, size=4))
-        word = stats.direction(difference, 0.5)
-        assert (word == "higher") == (difference.low > 0)
-        assert (word == "lower") == (difference.high < 0)
-        if word == "same":
-            assert abs(difference.low) <= 0.5
-            assert abs(difference.high) <= 0.5
+    said = set()
+    for spread in (0.05, 0.4):
+        for centre in (-0.3, 0.0, 0.3):
+            for _ in range(50):
+                difference = stats.mean_interval(generator.normal(centre, spread, size=4))
+                sentence = stats.verdict("accuracy", "A", "B", difference, "points", 0.5)
+                low, high = map(float, re.search(r"interval ([+-][\d.]+) to ([+-][\d.]+)", sentence).groups())
+                for words, allowed in (
+                    ("A is higher than that of B", low >= 0), ("A is lower than that of B", high <= 0),
+                    ("the same within ±0.5 points", -0.5 <= low <= 0 <= high <= 0.5),
+                    ("No difference between A and B", low <= 0 <= high),
+                ):
+                    if words in sentence:
+                        said.add(words)
+                        assert allowed, sentence
+    assert len(said) == 4
 
 
 HISTORY = pd.DataFrame({
@@ -175,6 +184,16 @@ def test_a_small_difference_that_the_correction_takes_away_is_still_shown_to_be_
     assert "is the same within ±0.5 points" in stats.comparison_verdict("accuracy", among)
 
 
+def test_a_comparison_may_be_read_from_either_side():
+    c = study(far=series(85.1, 85.2, 84.9, 85.3, 85.0))["far"]
+    back = c.turned
+    assert (back.level, back.reference, back.word) == ("reference", "far", "lower")
+    assert back.difference == stats.paired_difference(series(80.0, 80.4, 79.8, 80.1, 80.2),
+                                                      series(85.1, 85.2, 84.9, 85.3, 85.0))
+    assert (back.p_holm, back.effect_size) == (c.p_holm, -c.effect_size)
+    assert back.turned == c
+
+
 def test_one_seed_a_diverged_seed_and_ties():
     found = study(single=series(85.0), lost=pd.Series([82.0, math.nan, 82.1], index=[0, 1, 2]),
                   tie=series(80.0, 80.4, 79.8, 80.1, 80.2), shift=series(81.0, 81.4, 80.8, 81.1, 81.2))
@@ -201,6 +220,8 @@ def test_p_values_are_written_as_readers_expect():
     ([1.0, 1.1, 0.9], "same", "Contradicted"),
     ([3.0, -2.0, 0.5], "same", "Undecided"),
     ([1.0], "higher", "Undecided"),
+    ([0.25, 0.20, 0.30], "same", "Supported"),   # real, and hardly a change
+    ([0.25, 0.20, 0.30], "higher", "Supported"),
 ])
 def test_a_claim_is_supported_contradicted_or_undecided(values, supporting, said):
     difference = stats.paired_difference(series(*values), series(*[0.0] * len(values)))
@@ -214,6 +235,8 @@ def test_a_claim_is_supported_contradicted_or_undecided(values, supporting, said
     ([0.0, 0.01, -0.01], [0.01, -0.02, 0.01], "it carried over"),
     ([5.0, 5.1, 4.9], [9.0, -9.0, 0.5], "whether it carried over is not decided"),
     ([5.0, 5.1, 4.9], [4.0], "whether it carried over is not decided"),
+    # One excludes 0 and the other does not, but they agree: +0.36 and +0.2.
+    ([0.36, 0.40, 0.32, 0.38], [0.2, 0.3, 0.1], "whether it carried over is not decided"),
     ([9.0, -9.0, 0.5], [4.0, 4.2, 3.9], "the first draws no conclusion that could carry over"),
 ])
 def test_a_conclusion_carries_over_only_where_both_sides_draw_it(first, second, said):

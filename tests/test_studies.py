@@ -240,7 +240,9 @@ def test_status_says_what_is_there_and_what_is_missing(smoke_results, monkeypatc
 
 def test_narrow_runs_are_packed_and_wide_ones_get_all_cores():
     narrow, wide = RunConfig.of(width=16), RunConfig.of(width=2 * packing.PACKED_WIDTH)
-    assert packing.shared_out([wide, narrow], None, "cpu") == [([narrow], packing.cores()), ([wide], 1)]
+    several = [narrow.with_(seed=seed) for seed in range(packing.cores() + 1)]
+    assert packing.shared_out([wide, *several], None, "cpu") == [(several, packing.cores()), ([wide], 1)]
+    assert packing.shared_out([wide, narrow], None, "cpu") == [([narrow], 1), ([wide], 1)]   # all cores for a lone one
     assert packing.shared_out([wide], None, "cpu") == [([wide], 1)]
     assert packing.shared_out([wide, narrow], 3, "cpu") == [([wide, narrow], 3)]
     assert packing.cores() >= 1

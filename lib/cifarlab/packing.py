@@ -29,7 +29,7 @@ def shared_out(
     """Split runs into groups, each with how many of it are trained at once.
 
     On processors narrow ones come first, packed: one a core, or fewer where the memory that is free now is less than
-    so many of the widest would take.
+    so many of the widest would take. A lone one has all cores.
     """
     if workers is not None:
         return [(configs, workers)]
@@ -42,7 +42,8 @@ def shared_out(
     narrow = [config for config in configs if config.width <= PACKED_WIDTH]
     wide = [config for config in configs if config.width > PACKED_WIDTH]
     fit = int(psutil.virtual_memory().available / 1e9 / max(map(memory, narrow), default=1))
-    return [(group, count) for group, count in ((narrow, max(1, min(cores(), fit))), (wide, 1)) if group]
+    packed = max(1, min(cores(), fit, len(narrow)))
+    return [(group, count) for group, count in ((narrow, packed), (wide, 1)) if group]
 
 
 def execute_packed(

@@ -46,6 +46,11 @@ def on_choice(level: str | None, accuracies: Mapping[str, pd.Series], flops: Map
         )
     best = max(differences, key=lambda other: differences[other].mean)
     difference = differences[best]
+    if abs(difference.mean) < 1e-9 and flops[best] < flops[level]:
+        return (
+            f"The quoted recipe is the search's {name}. *{best}* has the same mean on held-out images with "
+            f"{flops[best] / flops[level]:.2f} times its arithmetic (n = {difference.n})."
+        )
     if difference.mean <= 0:
         return (
             f"The quoted recipe is the search's {name}: of {len(differences) + 1} with finished runs that take no more "

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -98,7 +98,8 @@ def on_claim(difference: Estimate, supporting: str, same_within: float | None = 
     ``supporting`` is the outcome of :func:`direction` that the claim foretells: ``higher``, ``lower`` or ``same``.
     """
     found = direction(difference, same_within)
-    if found == supporting:
+    # A difference may be both real and small: a claim that there is hardly any is then right.
+    if found == supporting or (supporting == "same" and _within(difference, same_within)):
         return "Supported"
     return "Contradicted" if found in ("higher", "lower", "same") else "Undecided"
 
@@ -171,6 +172,15 @@ def epochs_to_reach(history: pd.DataFrame, column: str, target: float) -> pd.Ser
     return reached.reindex(sorted(history["seed"].unique())).astype(float)
 
 
+def curve_height(history: pd.DataFrame, column: str = "val_accuracy") -> pd.Series:
+    """The mean of a curve over all epochs, by seed: high where it rises early."""
+    return history.astype({column: float}).groupby("seed")[column].mean()
+
+
+# Epochs that a curve needs to turn once.
+FEWEST_TO_TURN = 3
+
+
 def oscillation(history: pd.DataFrame, column: str = "val_loss") -> pd.Series:
     """How much a curve goes back and forth, by seed, in the column's unit; NaN for fewer than three epochs.
 
@@ -181,7 +191,7 @@ def oscillation(history: pd.DataFrame, column: str = "val_loss") -> pd.Series:
         steps = np.diff(values.to_numpy())
         before, after = steps[:-1], steps[1:]
         turned = np.where(before * after < 0, np.minimum(abs(before), abs(after)), 0.0)
-        return float(turned.mean()) if len(turned) else math.nan
+        return float(turned.mean()) if len(values) >= FEWEST_TO_TURN else math.nan
 
     ordered = history.sort_values("epoch").astype({column: float})
     return ordered.groupby("seed")[column].apply(back_and_forth)
@@ -218,6 +228,13 @@ class Comparison:
         if word not in ("higher", "lower") or self.p_holm < 1 - CONFIDENCE:
             return word
         return "same" if _within(self.difference, self.same_within) else "suggestive"
+
+    @property
+    def turned(self) -> Comparison:
+        """The same comparison, of the reference against the level."""
+        d = self.difference
+        return replace(self, level=self.reference, reference=self.level, effect_size=-self.effect_size,
+                       difference=Estimate(-d.mean, -d.high, -d.low, d.n))
 
 
 def compare(
@@ -284,16 +301,31 @@ def carried_over(first: Comparison, second: Comparison) -> str:
     """Whether the conclusion of ``first`` holds in ``second``, the same comparison under other conditions.
 
     ``"it carried over"``, ``"it turned round"``, ``"it did not carry over"`` (one finds a difference, the other none
-    beyond ±``same_within``); where either draws no conclusion, that is said instead.
+    beyond ±``same_within``, and the two differ from each other); where either draws no conclusion, or they may be one
+    and the same difference, that is said instead.
     """
     concluded = {"higher", "lower", "same"}
     if first.word not in concluded:
         return "the first draws no conclusion that could carry over"
-    if second.word not in concluded:
-        return "whether it carried over is not decided"
     if first.word == second.word:
         return "it carried over"
-    return "it did not carry over" if "same" in (first.word, second.word) else "it turned round"
+    if {first.word, second.word} == {"higher", "lower"}:
+        return "it turned round"
+    if second.word in concluded and _differ(first.difference, second.difference):
+        return "it did not carry over"
+    return "whether it carried over is not decided"
+
+
+def _differ(a: Estimate, b: Estimate) -> bool:
+    """Whether two independent means differ: Welch's t test at 5 %, from the means and their intervals."""
+    from scipy import stats as scipy_stats
+
+    def deviation(estimate: Estimate) -> float:
+        return estimate.half_width / scipy_stats.t.ppf((1 + CONFIDENCE) / 2, estimate.n - 1) * math.sqrt(estimate.n)
+
+    found = scipy_stats.ttest_ind_from_stats(
+        a.mean, deviation(a), a.n, b.mean, deviation(b), b.n, equal_var=False)
+    return bool(found.pvalue < 1 - CONFIDENCE)
 
 
 def p_text(p: float) -> str:

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from cifarlab import provenance, store
 from cifarlab.config import PRESETS, ConfigError, RunConfig, did_you_mean
 from cifarlab.errors import LabError
-from cifarlab.execution import RunFailedError, execute_all, missing
+from cifarlab.execution import RunFailedError, execute_all
 from cifarlab.packing import execute_packed
 from cifarlab.paths import project_root, runs_folder
 
@@ -276,11 +276,7 @@ def ensure(
     wanted = study.runs(levels, seeds, preset, **overrides)
     if bool(changed) if train is None else train:
         runs = [config for _, config in wanted]
-        if executor is not None:
-            failures = execute_all(runs, executor, device)
-        else:
-            # A lone run takes all cores.
-            failures = execute_packed(runs, device, workers=1 if len(missing(runs)) == 1 else None)
+        failures = execute_packed(runs, device) if executor is None else execute_all(runs, executor, device)
         if failures:
             raise RunFailedError("\n".join(failures))
     rows, results, missing_ids = [], {}, []

@@ -47,8 +47,8 @@ def what_the_race_takes(race: Mapping[str, Any], matmul: float) -> str:
     flops = arithmetic.training_flops(studies.load("speedrun").config(race["level"], 0))
     theirs, ours = (statistics.median(run["seconds"] for run in race[who]) for who in ("theirs", "ours"))
     return (
-        f"Both do the same arithmetic, {flops / 1e15:.2f} PFLOP a run. Ours goes at {percent(flops / ours / matmul)} "
-        f"of the matrix product's rate; the goal would be {percent(TIMES_THE_PROGRAM * flops / theirs / matmul)} of it."
+        f"A run of ours ({race['level']}) is {flops / 1e15:.2f} PFLOP, done at {percent(flops / ours / matmul)} of the "
+        f"matrix product's rate; the goal would be {percent(TIMES_THE_PROGRAM * flops / theirs / matmul)} of it."
     )
 
 
@@ -98,4 +98,7 @@ def table(
     if race:
         add(f"{TIMES_THE_PROGRAM:g} times the speed of `airbench94_muon.py`, side by side", race["ratio"],
             TIMES_THE_PROGRAM, what_the_race_takes(race, matmul))
+        rows[-1]["measured"] += "; accuracy " + ", ".join(
+            f"{who} {100 * statistics.mean(run['test_accuracy'] for run in race[key]):.2f} %"
+            for key, who in (("theirs", "theirs"), ("ours", "ours")))
     return rows

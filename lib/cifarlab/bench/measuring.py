@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from cifarlab import data, provenance, store
+from cifarlab import data, provenance, runner, store
 from cifarlab.bench.point import our_passes
 from cifarlab.config import RunConfig
 from cifarlab.errors import LabError
@@ -99,9 +99,17 @@ def folders(name: str = "loops") -> list[str]:
     return [str(place.parent.relative_to(project_root())) for place in places]
 
 
+def on_a_gpu(answer: Any) -> bool:
+    """Whether any part of an answer says that it was measured on a GPU."""
+    if isinstance(answer, Mapping):
+        return answer.get("device") == "cuda" or any(on_a_gpu(part) for part in answer.values())
+    return isinstance(answer, list) and any(on_a_gpu(part) for part in answer)
+
+
 def write(name: str, answer: Mapping[str, Any], folder: str | None = None) -> Path:
     """Write a benchmark's answer with the machine's description; the arguments are those of :func:`path_of`."""
-    facts = provenance.describe(torch.device(answer.get("device", "cpu")), torch.get_num_threads(), data.dataset_md5())
+    device = runner.choose_device() if on_a_gpu(answer) else CPU
+    facts = provenance.describe(device, torch.get_num_threads(), data.dataset_md5())
     path = path_of(name, folder)
     path.parent.mkdir(parents=True, exist_ok=True)
     store.write_text(path, json.dumps({"name": name, **answer, "provenance": facts}, indent=1) + "\n")
@@ -119,12 +127,12 @@ def read(name: str, folder: str | None = None) -> dict[str, Any]:
         BenchmarkError: it was not measured. DamagedAnswerError: its file cannot be read.
     """
     path = path_of(name, folder)
+    remedy = f"python -m cifarlab bench --only {name}" + (f" --folder {folder}" if folder else "")
     if not path.is_file():
-        raise BenchmarkError(f"{path} is not there. `make bench` measures it ({name}: about two minutes).")
+        raise BenchmarkError(f"{path} is not there. `{remedy}` measures it.")
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise DamagedAnswerError(
-            f"{path} is damaged ({error}). Restore it from git, or measure again with "
-            f"`python -m cifarlab bench --only {name}`."
+            f"{path} is damaged ({error}). Restore it from git, or measure again with `{remedy}`."
         ) from None

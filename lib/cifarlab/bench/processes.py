@@ -9,7 +9,8 @@ from cifarlab import studies
 from cifarlab.bench.measuring import points, ratios
 
 # Arguments of cifarlab.bench.measuring.points. What our processes do, taken away:
-WITHOUT = {"freed memory given back": {"keep_freed": False}}
+KEPT = "freed memory given back"
+WITHOUT = {KEPT: {"keep_freed": False}}
 # Tried and not kept: variables that PyTorch's allocator and its threads read. And ours once more, to see the noise.
 TRIED = {
     "nothing": {},

@@ -78,10 +78,11 @@ def their_run(program: str, train_images: data.Images, test_images: data.Images)
             [sys.executable, "program.py"], cwd=folder, capture_output=True, text=True,
             env=os.environ | {"OMP_NUM_THREADS": str(torch.get_num_threads())},
         )
-    if done.returncode:
-        raise BenchmarkError(f"the program in AIRBENCH94 failed: {done.stderr.strip().splitlines()[-1]}")
-    last = re.search(r"\|\s+eval\s+\|(.+)", done.stdout)[1]
-    *_, accuracy, seconds = (float(cell) for cell in last.split("|") if cell.strip())
+    last = re.search(r"\|\s+eval\s+\|(.+)", done.stdout)
+    if done.returncode or not last:
+        *_, why = ["it printed no row 'eval'", *done.stderr.strip().splitlines()]
+        raise BenchmarkError(f"the program in AIRBENCH94 ended with exit status {done.returncode}: {why}")
+    *_, accuracy, seconds = (float(cell) for cell in last[1].split("|") if cell.strip())
     return {"seconds": seconds, "test_accuracy": accuracy}
 
 

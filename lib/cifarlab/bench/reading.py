@@ -28,6 +28,7 @@ def measure() -> list[dict[str, Any]]:
 def read(count: int) -> dict[str, Any]:
     """Read the first ``count`` runs here and say what it took."""
     ids = [path.stem for path in sorted(runs_folder().glob("*.json"))[:count]]
+    provenance.forget_peak_memory()
     started = time.perf_counter()
     found = [store.read(run_id) for run_id in ids]
     store.history_frame([result for result in found if result])

@@ -30,6 +30,7 @@ class Step:
     prepared: bool = False
     input_channels: int = 3
     inplace: bool = True
+    pool_first: bool = False
     recomputed: bool = False
     gradient_by_products: bool = False
     without_units: bool = False
@@ -39,6 +40,9 @@ class Step:
     read_loss: bool = False
     batch_size: int = 128
 
+
+# What the original's loop computes in a step: float32, NCHW, and Adam as it comes.
+AS_THE_ORIGINAL = Step(channels_last=False, bfloat16=False, update="one by one", inplace=False)
 
 # Left out one at a time: what each part of our step is worth.
 WITHOUT = {
@@ -54,6 +58,7 @@ TRIED = {
     "weights in bfloat16 too": Step(whole_bfloat16=True),
     "images normalised beforehand, in bfloat16": Step(prepared=True),
     "first layer's inputs padded from 3 to 8 channels": Step(input_channels=8),
+    "pooling before ReLU": Step(pool_first=True),
     "norm and ReLU computed again in backward": Step(recomputed=True),
     "float32, rounded to bfloat16 within oneDNN": Step(bfloat16=False, onednn_rounds=True),
     "optimizer by foreach": Step(update="foreach"),
@@ -99,6 +104,10 @@ def network_of(step: Step, config: RunConfig) -> nn.Module:
             module.inplace = step.inplace
         if isinstance(module, models.ConvBlock) and step.recomputed:
             module.norm, module.relu = Recomputed(module.norm, module.relu), nn.Identity()
+        if isinstance(module, models.ConvBlock) and step.pool_first and hasattr(module, "pool"):
+            relu = module.relu
+            del module.relu
+            module.add_module("relu", relu)  # last, after pooling
         if isinstance(module, models.ConvBlock) and step.gradient_by_products:
             module.conv = by_products(module.conv)
     for name in step.frozen:

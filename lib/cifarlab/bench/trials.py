@@ -29,6 +29,7 @@ WHY = {
     "weights in bfloat16 too": "No casting of weights; but an update below a weight's rounding is lost.",
     "images normalised beforehand, in bfloat16": "Nothing to compute for a batch but its cut; twice the bytes to keep.",
     "first layer's inputs padded from 3 to 8 channels": "A vector of the processor holds eight values or more, not 3.",
+    "pooling before ReLU": "The largest of rectified values is the largest, rectified: a quarter of the ReLUs.",
     "norm and ReLU computed again in backward":
         "Their result need not be kept for backward; but the next convolution keeps it as its input.",
     "float32, rounded to bfloat16 within oneDNN": "bfloat16's units without casts of their own.",
