@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import ast
+import json
 import os
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -87,7 +90,88 @@ def test_each_notebook_runs_through_nbval_under_the_smoke_preset(nbval_report, p
     assert len(passed) >= cells
 
 
+# Chapters of studies: each can do without runs of its main study's reference, and with runs that diverged.
+THIN = [
+    "03-residual-networks", "05-warm-up", "07-dropout", "08-normalization", "09-decay", "10-kernel-size", "11-depth",
+]
+SEEDS = [0, 1, 2]
+
+
+def copy_seeds(runs: Path) -> None:
+    """Give every run two more seeds, their accuracies a little apart: constructed results, none of them trained."""
+    for path in sorted(runs.glob("*.json")):
+        result = json.loads(path.read_text())
+        for seed in SEEDS[1:]:
+            result["config"]["seed"] = seed
+            result["id"] = RunConfig.of(**result["config"]).id
+            for row in (*result["history"], result["final"]):
+                for name in ("val_accuracy", "val_loss", "train_loss", "fit_loss", "fit_accuracy"):
+                    if row.get(name) is not None:
+                        row[name] *= 1 - 0.01 * seed
+            (runs / f"{result['id']}.json").write_text(json.dumps(result))
+
+
+def main_study(name: str) -> str:
+    (parameters,) = [cell for cell in nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", as_version=4).cells
+                     if "parameters" in cell.metadata.get("tags", [])]
+    return chapter.assigned_values(parameters.source).get("study", "degradation")
+
+
+@pytest.fixture(scope="module")
+def thin_stores(smoke_results, tmp_path_factory) -> dict[str, Path]:
+    """Three seeds each; ``no reference``: those levels have no run; ``diverged``: one seed of each other level is lost.
+    """
+    stores = {}
+    for kind in ("no reference", "diverged"):
+        folder = tmp_path_factory.mktemp("thin")
+        shutil.copytree(smoke_results / "runs", folder / "runs")
+        copy_seeds(folder / "runs")
+        for name in THIN:
+            study = studies.load(main_study(name))
+            for level, config in study.runs(seeds=SEEDS, preset="smoke"):
+                path = folder / "runs" / f"{config.id}.json"
+                if kind == "no reference" and level == study.reference:
+                    path.unlink(missing_ok=True)
+                elif kind == "diverged" and config.seed == 1 and level != study.reference and path.exists():
+                    result = json.loads(path.read_text())
+                    result["final"]["diverged"] = True
+                    path.write_text(json.dumps(result))
+        stores[kind] = folder
+    return stores
+
+
+@pytest.mark.parametrize("kind", ["no reference", "diverged"])
+@pytest.mark.parametrize("name", THIN)
+def test_a_chapter_is_drawn_from_a_thin_store(thin_stores, tmp_path, name, kind):
+    """Several seeds; no reference, or diverged runs. Nothing is trained, and no page says ``nan``."""
+    out = tmp_path / "out.ipynb"
+    done = run_papermill(ROOT / "notebooks" / f"{name}.ipynb", out, thin_stores[kind], "preset", "smoke",
+                         "seeds", str(SEEDS), "train", "False")
+    assert done.returncode == 0, done.stderr[-3000:]
+    shown = [str(output.get("text", "")) + json.dumps(output.get("data", {}).get("text/html", "")) +
+             json.dumps(output.get("data", {}).get("text/markdown", "")) +
+             str(output.get("data", {}).get("text/plain", ""))
+             for cell in nbformat.read(out, as_version=4).cells if cell.cell_type == "code" for output in cell.outputs]
+    found = re.findall(r".{40}\bnan\b.{40}", "".join(shown), flags=re.I | re.S)
+    assert not found
+    if kind == "diverged":
+        assert "diverged" in "".join(shown).lower()
+
+
+def test_two_epochs_are_too_few_to_oscillate_and_no_page_says_nan(smoke_results, tmp_path):
+    """The README's example has two epochs, in which no curve can turn."""
+    for name in ("05-warm-up", "09-decay"):
+        out = tmp_path / f"{name}.ipynb"
+        done = run_papermill(ROOT / "notebooks" / f"{name}.ipynb", out, smoke_results, "preset", "smoke",
+                             "seeds", "[0]", "train", "False")
+        assert done.returncode == 0, done.stderr[-3000:]
+        text = out.read_text()
+        assert "A curve this short cannot turn" in text
+        assert not re.search(r"\bnan\b", text)
+
+
 @pytest.mark.parametrize(("notebook", "name", "value", "expected"), [
+    ("08-normalization", "learning_rate", "0.1", "unknown parameter 'learning_rate'"),
     ("05-warm-up", "epoch", "2", "unknown parameter 'epoch' (did you mean 'epochs'?)"),
     ("05-warm-up", "epochs", "-3", "epochs: -3 is refused"),
     ("05-warm-up", "epochs", "two", "epochs: 'two' is refused"),
@@ -101,6 +185,13 @@ def test_a_mistyped_parameter_stops_the_notebook(results, tmp_path, notebook, na
     assert done.returncode != 0
     assert expected in done.stderr
     assert not list(results.glob("runs/*.json"))
+
+
+def test_studies_that_share_no_reference_cannot_be_laid_side_by_side(smoke_results, tmp_path):
+    done = run_papermill(ROOT / "notebooks" / "12-closing.ipynb", tmp_path / "out.ipynb", smoke_results,
+                         "names", "[dropout, baseline]", "preset", "smoke", "seeds", "[0]", "train", "False")
+    assert done.returncode != 0
+    assert "names: study 'baseline' has no finished run like the reference of 'dropout'" in done.stderr
 
 
 def test_a_run_without_held_out_images_is_trained_and_shown(results, tmp_path):

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from cifarlab import __main__ as cli
-from cifarlab import execution, packing, store, studies
+from cifarlab import chapter, execution, packing, store, studies
 from cifarlab.config import PRESETS, ConfigError, RunConfig
 
 GOOD = """
@@ -49,6 +49,18 @@ def test_a_wrong_study_is_refused_by_name(tmp_path, old, new, expected):
     folder = written(tmp_path, GOOD.replace(old, new))
     with pytest.raises(studies.StudyError, match=expected):
         studies.load("mine", folder)
+
+
+def test_a_parameter_that_every_level_sets_is_refused_and_kept_from_side_studies(tmp_path, results, monkeypatch):
+    text = GOOD.replace("plain: {}", "plain: {width: 2}").replace("{dropout: 0.5}", "{width: 3}")
+    study = studies.load("mine", written(tmp_path, text))
+    assert study.set_by_every_level == {"width"}
+    with pytest.raises(studies.StudyError, match="width: 8 would change nothing: every level of study 'mine'"):
+        studies.ensure(study, width=8, required=False)
+    monkeypatch.setattr(chapter, "load", lambda _: study)
+    monkeypatch.setattr(chapter, "ensure", lambda _, **given: given)
+    assert chapter.side_study("mine", True, width=8, seeds=[0]) == {"required": False, "seeds": [0]}
+    assert chapter.side_study("mine", False, width=8, seeds=[0]) == {"required": False}
 
 
 def test_a_second_factor_is_crossed_with_every_level(tmp_path):
@@ -183,7 +195,7 @@ def test_a_damaged_result_counts_as_missing(results, tmp_path):
 
 
 def test_a_diverged_run_is_counted_apart_and_drawn_as_such(results, tmp_path):
-    from cifarlab import chapter, figures, runner
+    from cifarlab import figures, runner
 
     bad = "bad: {optimizer: sgd, learning_rate: 10, weight_decay: 1, norm: none, epochs: 8}"
     study = studies.load("mine", written(tmp_path, GOOD.replace("dropped: {dropout: 0.5}", bad)))

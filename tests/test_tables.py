@@ -46,7 +46,9 @@ def test_a_studys_table_has_a_row_a_level_its_cost_and_its_verdict(found):
     expected = stats.mean_interval(100 * found.values("val_accuracy", "half"))
     assert frame.loc["half", "val. acc. (%)"] == f"{expected.mean:.2f} ± {expected.half_width:.2f}"
     assert frame.loc["half", "n"] == 2
-    assert frame.loc["half", "verdict"] in tables.WORDS.values()
+    (comparison,) = [c for c in comparisons if c.level == "half"]
+    assert frame.loc["half", "verdict"] == tables.WORDS[comparison.word]
+    assert frame.loc["half", "difference (points)"] == tables.signed(comparison.difference)
     assert "n = 2" in tables.verdicts(comparisons)
 
 
@@ -82,22 +84,48 @@ def test_pairs_are_corrected_for_all_that_were_planned(found):
     alone = stats.compare_pairs(tables.figures_of(found, "val_accuracy"), pairs[:1])[0]
     among = stats.compare_pairs(tables.figures_of(found, "val_accuracy"), pairs[:1], planned=len(pairs))[0]
     assert among.p_holm == pytest.approx(min(1, 3 * alone.p))
-    expected = stats.comparison_verdict("accuracy", among)
-    assert tables.pair_verdicts(found, pairs, "accuracy") == f"- {expected}"
-    assert tables.pair_verdicts(found, pairs[1:], "accuracy") == tables.NOTHING
+    # A pair and the same pair turned are one comparison.
+    values = tables.figures_of(found, "val_accuracy")
+    (planned,) = tables.compare_planned(values, [*pairs, ("none", "half")])
+    assert planned == stats.compare_pairs(values, pairs[:1], planned=2)[0]
+    assert tables.compare_planned(values, pairs[1:]) == []
+
+
+def test_one_family_holds_a_studys_levels_and_its_other_pairs(found):
+    comparisons = tables.compare(found, also=[("none", "half"), ("half", "lost")])
+    (half,) = comparisons   # nothing of "lost" was finished
+    assert half == stats.compare_pairs(tables.figures_of(found, "val_accuracy"), [("half", "none")], planned=3)[0]
+    assert tables.picked(comparisons, [("half", "none"), ("none", "half"), ("half", "lost")]) == [half, half.turned]
+    assert tables.with_reference(comparisons, "none") == [half]
+    assert tables.with_reference(comparisons, "half") == []
+
+
+def test_values_without_the_reference_are_not_compared(found):
+    assert tables.compare_values(found, {"half": pd.Series({0: 1.0, 1: 2.0})}) == []
+
+
+def test_the_largest_departure_from_the_reference_is_in_percent():
+    amounts = pd.Series({"a": 100, "b": 108, "c": 90})
+    assert tables.largest_departure(amounts, "a") == pytest.approx(10)
+    assert tables.largest_departure(amounts, "z") == 0
 
 
 def test_what_carried_over_names_level_widths_differences_and_n(found):
     (comparison,) = tables.compare(found)
     side = f"at width {found.config_of('half').width} {tables.signed(comparison.difference)} points (n = 2)"
     verdict = stats.carried_over(comparison, comparison)
-    assert tables.carried_over(found, found) == f"- half against none: {side}, {side}; {verdict}."
+    assert tables.carried_over(found, [comparison], found) == f"- half against none: {side}, {side}; {verdict}."
+    # Found whichever way round the first study made it.
+    assert tables.carried_over(found, [comparison.turned], found) == (
+        f"- half against none: {side}, {side}; {verdict}.")
+    longer = tables.carried_over(found, [comparison], found, where="epochs")
+    assert longer.startswith(f"- half against none: over {found.config_of('half').epochs} epochs ")
 
 
 def test_what_carried_over_says_so_without_wide_runs(found, tmp_path, results):
     (tmp_path / "mine.yml").write_text(STUDY)
     wide = studies.ensure(studies.load("mine", tmp_path), required=False)
-    assert tables.carried_over(found, wide) == tables.NOTHING
+    assert tables.carried_over(found, tables.compare(found), wide) == tables.NOTHING
 
 
 def test_gradient_norms_are_kept_by_step_and_layer(found):

@@ -74,7 +74,12 @@ def unbeaten(results: StudyResults, costs: pd.Series, cost: str) -> str:
 
     ``costs`` by level; ``cost`` is what they are in words.
     """
-    means = {level: s.mean() for level, s in figures_of(results, "val_accuracy").items()}
+    return unbeaten_of(figures_of(results, "val_accuracy"), costs, cost)
+
+
+def unbeaten_of(accuracies: Mapping[str, pd.Series], costs: pd.Series, cost: str) -> str:
+    """As :func:`unbeaten`; ``accuracies`` by level, by seed."""
+    means = {level: s.mean() for level, s in accuracies.items()}
     front = pareto_front({level: mean for level, mean in means.items() if pd.notna(mean)}, costs)
     if not front:
         return NOTHING

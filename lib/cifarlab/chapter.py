@@ -10,7 +10,7 @@ from typing import Any
 
 from cifarlab import store
 from cifarlab.config import WITH_WARMUP, ConfigError, RunConfig, did_you_mean
-from cifarlab.studies import StudyResults
+from cifarlab.studies import StudyResults, ensure, load
 
 # The first line of every notebook's parameters cell, and of the cell that papermill injects after it.
 DECLARED = "# The parameters of this notebook"
@@ -121,26 +121,62 @@ def recipe(configs: Collection[RunConfig]) -> str:
     return ", ".join(filter(None, said))
 
 
-def provenance_note(results: StudyResults) -> Any:
-    """What a study's numbers were drawn from, as Markdown to display at the top of a chapter."""
+def open_study(study: str, **given: Any) -> StudyResults:
+    """The results of a chapter's main study, and what its prose says of them all: length, width, seeds, recipe.
+
+    The arguments are those of :func:`cifarlab.studies.ensure`.
+    """
+    results = ensure(study, **given)
+    some = next(iter(results.configs.values()))
+    for name, value in (("epochs", some.epochs), ("width", some.width), ("n_seeds", results.fewest_seeds)):
+        keep(name, value)
+    say("recipe", recipe(results.configs.values()))
+    return results
+
+
+def side_study(study: str, wanted: bool, **given: Any) -> StudyResults:
+    """The results of a study beside a chapter's main one, which may have none.
+
+    ``given`` counts where ``wanted``, and leaves alone what each of the study's levels sets itself.
+    """
+    own = load(study).set_by_every_level
+    return ensure(study, required=False, **{name: value for name, value in given.items() if wanted and name not in own})
+
+
+def provenance_note(*results: StudyResults) -> Any:
+    """What the numbers of one study, or of several, were drawn from: Markdown to display at the top of a chapter."""
     from IPython.display import Markdown
 
-    return Markdown(provenance_text(results))
+    return Markdown(provenance_text(*results))
 
 
-def provenance_text(results: StudyResults) -> str:
-    """The text of :func:`provenance_note`: MyST Markdown, with a warning where something is not as the study says."""
+def provenance_text(*results: StudyResults) -> str:
+    """The text of :func:`provenance_note`: MyST Markdown, with a warning where something is not as a study says."""
+    sources = [source for one in results if (source := _source(one))]
+    warnings = [
+        f"`{one.study.name}`: {warning}" if len(results) > 1 else warning for one in results for warning in _warned(one)
+    ]
+    if aside := store.set_aside():
+        warnings.append(f"Damaged result files were set aside: {_list(f'`{name}`' for name in aside)}.")
+    parts = []
+    if sources:
+        parts.append(":::{dropdown} Where these numbers come from\n" + "\n\n".join(sources) + "\n:::")
+    if warnings:
+        lines = [f"- {warning}" for warning in warnings] if len(warnings) > 1 or sources else warnings
+        parts.append(":::{warning}\n" + "\n".join(lines) + "\n:::")
+    return "\n\n".join(parts)
+
+
+def _source(results: StudyResults) -> str:
+    """Which runs a study's numbers are of and what made them; empty where there is none."""
     study, facts = results.study, list(results.provenance.values())
     if not facts:
-        return (
-            f":::{{warning}}\nNone of the {len(results.missing)} runs that study `{study.name}` plans is in the store "
-            f"yet. `make results STUDY={study.name}` trains them.\n:::"
-        )
+        return ""
     seeds = sorted(results.runs["seed"].unique())
     epochs = {config.epochs for config in results.configs.values()}
     widths = {config.width for config in results.configs.values()}
     images = {config.train_images for config in results.configs.values()}
-    source = (
+    return (
         f"Study `{study.name}`: {len(results.configs)} runs "
         f"({len(results.levels)} levels; seeds {_list(seeds)}), width {_list(widths)}, {_list(epochs)} epochs of "
         f"{_list(f'{count:,}' for count in images)} images, "
@@ -148,6 +184,16 @@ def provenance_text(results: StudyResults) -> str:
         f"Made with {_list(_machines(facts))}; torch {_list({fact['versions']['torch'] for fact in facts})}; "
         f"{_dates(facts)}; commit {_list({_commit(fact) for fact in facts})}."
     )
+
+
+def _warned(results: StudyResults) -> list[str]:
+    """What a reader should know before trusting a study's numbers."""
+    study = results.study
+    if not results.provenance:
+        return [
+            f"None of the {len(results.missing)} runs that study `{study.name}` plans is in the store yet. "
+            f"`make results STUDY={study.name}` trains them."
+        ]
     warnings = []
     if results.changed:
         given = ", ".join(f"`{name} = {value!r}`" for name, value in results.changed.items())
@@ -162,12 +208,7 @@ def provenance_text(results: StudyResults) -> str:
         warnings.append(f"Diverged (the loss stopped being a number): {_list(f'`{run}`' for run in diverged)}.")
     if older := results.older_code():
         warnings.append(f"{len(older)} of these runs were made by other code than today's library.")
-    if aside := store.set_aside():
-        warnings.append(f"Damaged result files were set aside: {_list(f'`{name}`' for name in aside)}.")
-    dropdown = f":::{{dropdown}} Where these numbers come from\n{source}\n:::"
-    if warnings:
-        dropdown += "\n\n:::{warning}\n" + "\n".join(f"- {warning}" for warning in warnings) + "\n:::"
-    return dropdown
+    return warnings
 
 
 def _list(values: Any) -> str:

@@ -1,7 +1,8 @@
 """CIFAR-10 as tensors: reading and checking the files, the split, batches, augmentation on the device.
 
-Images stay one resident uint8 tensor in NHWC order. A batch is cut from it and viewed as NCHW, which makes it
-``channels_last`` at no cost, the layout in which convolutions are fastest.
+Images stay one resident uint8 tensor (N, 32, 32, 3), from which a batch is cut and viewed as NCHW. The files hold one
+channel after the other, and so does a batch in memory; the first convolution puts it in order (``channels_last``), which
+measured no slower than to keep all images so.
 """
 
 from __future__ import annotations
@@ -131,7 +132,7 @@ def split(images: Images, config: RunConfig) -> tuple[Images, Images]:
 
 
 def normalise(pixels: Tensor, input_norm: str) -> Tensor:
-    """(N, 32, 32, 3) uint8 to (N, 3, 32, 32) float32 in channels_last layout."""
+    """(N, 32, 32, 3) uint8 to (N, 3, 32, 32) float32, in the order in memory that the pixels have."""
     mean, std = pixel_statistics(input_norm, pixels.device)
     return ((pixels.float() - mean) / std).permute(0, 3, 1, 2)
 

@@ -72,6 +72,11 @@ class Study(BaseModel):
         """The settings of a crossed study's second factor; of any other one empty name."""
         return list(dict.fromkeys(level.partition(CROSS)[2] for level in self.levels))
 
+    @property
+    def set_by_every_level(self) -> set[str]:
+        """The fields of a run that every level sets: what the study is about, so no parameter reaches them."""
+        return set.intersection(*(set(settings) for settings in self.levels.values()))
+
     def config(self, level: str, seed: int, preset: str | None = None, **overrides: Any) -> RunConfig:
         """The run of one level and seed. ``overrides`` whose value is None are left to the preset.
 
@@ -272,6 +277,12 @@ def ensure(
     """
     study = load(study) if isinstance(study, str) else study
     seeds, levels = as_list("seeds", seeds, int), as_list("levels", levels, str)
+    for name in sorted(study.set_by_every_level & overrides.keys()):
+        if overrides[name] is not None:
+            raise StudyError(
+                f"{name}: {overrides[name]!r} would change nothing: every level of study {study.name!r} sets {name} "
+                "itself."
+            )
     changed = _changed(study, seeds, levels, preset=preset, **overrides)
     wanted = study.runs(levels, seeds, preset, **overrides)
     if bool(changed) if train is None else train:

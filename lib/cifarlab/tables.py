@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Literal
 
 import pandas as pd
 from pandas.io.formats.style import Styler
@@ -14,7 +15,7 @@ from cifarlab import layers, models, stats
 from cifarlab.bench import costs as bench_costs
 from cifarlab.bench import measuring
 from cifarlab.stats import Comparison, mean_interval, p_text
-from cifarlab.studies import CROSS, StudyResults
+from cifarlab.studies import CROSS, Study, StudyResults
 
 NO_RUN = "No run of this study is in the store yet."
 NOTHING = "There is nothing to compare yet."
@@ -30,37 +31,56 @@ WORDS = {
 
 
 def compare(
-    results: StudyResults, column: str = "val_accuracy", same_within: float = 0.5, reference: str | None = None
+    results: StudyResults, column: str = "val_accuracy", same_within: float = 0.5,
+    also: Sequence[tuple[str, str]] = (),
 ) -> list[Comparison]:
-    """Every level against ``reference`` (the study's own, unless given); accuracies in points.
+    """Every level against the study's reference, and the pairs ``also``; accuracies in points.
 
-    Corrected for all comparisons that the study plans, whether or not their runs are finished.
+    One family: corrected for all comparisons of this figure that the page plans, whether or not their runs are
+    finished. A pair counts once, whichever of its levels is named first; :func:`picked` finds it either way.
     """
-    reference = reference or results.study.reference
-    pairs = [(level, reference) for level in results.study.levels if level != reference]
-    return compare_planned(results, pairs, column, same_within)
+    return compare_values(results, figures_of(results, column), same_within, also)
+
+
+def compare_values(
+    results: StudyResults, values: Mapping[str, pd.Series], same_within: float = 0.5,
+    also: Sequence[tuple[str, str]] = (),
+) -> list[Comparison]:
+    """As :func:`compare`, of any figure: ``values`` by level, indexed by seed."""
+    return compare_planned(values, [*pairs_of(results.study), *also], same_within)
+
+
+def pairs_of(study: Study) -> list[tuple[str, str]]:
+    """Each level of a study with its reference: what it plans to compare."""
+    return [(level, study.reference) for level in study.levels if level != study.reference]
 
 
 def compare_planned(
-    results: StudyResults, pairs: Sequence[tuple[str, str]], column: str = "val_accuracy", same_within: float = 0.5
+    values: Mapping[str, pd.Series], pairs: Sequence[tuple[str, str]], same_within: float = 0.5
 ) -> list[Comparison]:
-    """The pairs of levels of which both have runs; corrected for the number of ``pairs``."""
-    values = figures_of(results, column)
-    there = [(a, b) for a, b in pairs if a in values and b in values]
-    return stats.compare_pairs(values, there, same_within, planned=len(pairs))
+    """The pairs of levels of which both have values; corrected for the number of different ``pairs``."""
+    planned: dict[frozenset[str], tuple[str, str]] = {}
+    for pair in pairs:
+        planned.setdefault(frozenset(pair), pair)
+    there = [(a, b) for a, b in planned.values() if a in values and b in values]
+    return stats.compare_pairs(values, there, same_within, planned=len(planned))
+
+
+def picked(comparisons: Sequence[Comparison], pairs: Sequence[tuple[str, str]]) -> list[Comparison]:
+    """The comparison of each of ``pairs`` that is among ``comparisons``, turned where it was made the other way."""
+    made = {(c.level, c.reference): c for comparison in comparisons for c in (comparison, comparison.turned)}
+    return [made[pair] for pair in pairs if pair in made]
+
+
+def with_reference(comparisons: Sequence[Comparison], reference: str) -> list[Comparison]:
+    """Those of ``comparisons`` that were made against ``reference``."""
+    return [comparison for comparison in comparisons if comparison.reference == reference]
 
 
 def figures_of(results: StudyResults, column: str) -> dict[str, pd.Series]:
     """One final figure of every level that has runs, by seed; accuracies in percent."""
     scale = 100 if column.endswith("accuracy") else 1
     return {level: scale * results.values(column, level).astype(float) for level in results.levels}
-
-
-def pair_verdicts(
-    results: StudyResults, pairs: Sequence[tuple[str, str]], what: str, column: str = "val_accuracy"
-) -> str:
-    """The verdict on each pair of levels that has runs, as a Markdown list; corrected for the number of ``pairs``."""
-    return verdicts(compare_planned(results, pairs, column), what)
 
 
 def costs(results: StudyResults) -> pd.DataFrame:
@@ -90,10 +110,14 @@ def study_table(
 ) -> Styler:
     """One row a level: n, cost, final figures, the difference to the reference and what may be said of it.
 
-    Runs that diverged are counted beside n and have no part in the figures.
-    ``cost`` is the answer of :func:`costs` where a page has it already.
+    ``comparisons`` against other levels than the study's reference are passed over, unless the study is crossed: then
+    each row has one reference under its own setting. Runs that diverged are counted beside n and have no part in the
+    figures. ``cost`` is the answer of :func:`costs` where a page has it already.
     """
-    against = {comparison.level: comparison for comparison in comparisons}
+    references = {results.study.reference}
+    if len(results.study.settings) > 1:
+        references |= {comparison.reference for comparison in comparisons}
+    against = {comparison.level: comparison for comparison in comparisons if comparison.reference in references}
     cost = costs(results) if cost is None else cost
     rows = []
     for level in results.trained:
@@ -115,8 +139,8 @@ def study_table(
                 "verdict": WORDS[comparison.word],
             }
         else:
-            own = level == results.study.reference
-            row |= {"difference (points)": "reference" if own else "–", "p (Holm)": "", "verdict": ""}
+            own = "reference" if level in references else "–"
+            row |= {"difference (points)": own, "p (Holm)": "", "verdict": ""}
         rows.append(row)
     return as_shown(rows)
 
@@ -191,40 +215,56 @@ def verdicts(
     return "\n".join(f"- {stats.comparison_verdict(what, comparison, unit, digits)}" for comparison in comparisons)
 
 
-def verdicts_by_setting(results: StudyResults, reference: str, heading: str) -> str:
-    """A crossed study's verdicts, setting by setting, each level against ``reference`` under the same setting.
-
-    ``heading`` names the setting at the head of a line: ``"Batches of {}"``. Corrected over all settings together.
-    """
+def compare_by_setting(results: StudyResults, reference: str) -> list[Comparison]:
+    """A crossed study's levels, each against ``reference`` under the same setting; corrected over all settings."""
     pairs = [
         (level, reference + CROSS + level.partition(CROSS)[2])
         for level in results.study.levels if level.partition(CROSS)[0] != reference
     ]
+    return compare_planned(figures_of(results, "val_accuracy"), pairs)
+
+
+def verdicts_by_setting(comparisons: Sequence[Comparison], reference: str, heading: str) -> str:
+    """The verdicts on :func:`compare_by_setting`, as a Markdown list.
+
+    ``heading`` names the setting at the head of a line: ``"Batches of {}"``.
+    """
     lines = []
-    for comparison in compare_planned(results, pairs):
+    for comparison in comparisons:
         level, _, setting = comparison.level.partition(CROSS)
         short = replace(comparison, level=level, reference=reference)
         lines.append(f"- {heading.format(setting)}: {stats.comparison_verdict('validation accuracy', short)}")
     return "\n".join(lines) or NOTHING
 
 
-def carried_over(narrow: StudyResults, wide: StudyResults) -> str:
-    """Whether a narrow study's conclusions hold at another width: a Markdown list, one line a level of ``wide``.
+def carried_over(
+    narrow: StudyResults, comparisons: Sequence[Comparison], wide: StudyResults,
+    where: Literal["width", "epochs"] = "width",
+) -> str:
+    """Whether a study's conclusions hold in another that differs in ``where``: a Markdown list, a line a pair.
 
-    Both are compared with the reference of ``wide``, each corrected for its own study's comparisons.
+    ``comparisons`` are those of ``narrow``; each study's are corrected for its own.
     """
     def said(comparison: Comparison, results: StudyResults) -> str:
         if not comparison.difference.n:
             return "no pair of runs yet"
-        width = next(iter(results.configs.values())).width
-        return f"at width {width} {signed(comparison.difference)} points (n = {comparison.difference.n})"
+        config = next(iter(results.configs.values()))
+        under = f"at width {config.width}" if where == "width" else f"over {config.epochs} epochs"
+        return f"{under} {signed(comparison.difference)} points (n = {comparison.difference.n})"
 
-    first = {comparison.level: comparison for comparison in compare(narrow, reference=wide.study.reference)}
-    return "\n".join(
-        f"- {c.level} against {c.reference}: {said(first[c.level], narrow)}, {said(c, wide)}; "
-        f"{stats.carried_over(first[c.level], c)}."
-        for c in compare(wide) if c.level in first
-    ) or NOTHING
+    there = compare(wide)
+    first = {(c.level, c.reference): c for c in picked(comparisons, [(c.level, c.reference) for c in there])}
+    lines = []
+    for c in there:
+        if before := first.get((c.level, c.reference)):
+            lines.append(f"- {c.level} against {c.reference}: {said(before, narrow)}, {said(c, wide)}; "
+                         f"{stats.carried_over(before, c)}.")
+    return "\n".join(lines) or NOTHING
+
+
+def largest_departure(amounts: pd.Series, reference: str) -> float:
+    """By how many percent the amount furthest from the reference's departs from it; 0 without the reference."""
+    return float(100 * (amounts / amounts[reference] - 1).abs().max()) if reference in amounts else 0.0
 
 
 def first_epoch(reached: pd.Series) -> str:
@@ -246,7 +286,8 @@ def epochs_table(results: StudyResults, targets: Sequence[float]) -> Styler:
     rows = []
     for level in results.trained:
         history = results.history[results.history["level"] == level]
-        wobble = plus_minus(mean_interval(stats.oscillation(history)), digits=3) if len(history) else DIVERGED
+        turns = stats.oscillation(history).dropna() if len(history) else pd.Series(dtype=float)
+        wobble = plus_minus(mean_interval(turns), digits=3) if len(turns) else "–" if len(history) else DIVERGED
         rows.append({results.study.factor: level, "n": counted(results, level)} | {
             f"epochs to {100 * target:.0f} %": first_epoch(stats.epochs_to_reach(history, "val_accuracy", target))
             for target in targets
