@@ -29,7 +29,7 @@ OPERATIONS = {
     "linear": lambda a, b: F.linear(a, b),
     "linear by name": lambda a, b: F.linear(a, weight=b),
     "matmul": lambda a, b: a @ b.T,
-    "torch.matmul": lambda a, b: torch.Tensor.matmul(a, b.T),
+    "Tensor.matmul": lambda a, b: torch.Tensor.matmul(a, b.T),
     "addmm": lambda a, b: torch.addmm(a[:, :32], a, b.T, beta=2.0, alpha=0.5),
 }
 

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import pytest
 from cifarlab import __main__ as cli
@@ -109,14 +110,6 @@ def test_a_wrong_list_is_refused(value):
         studies.as_list("seeds", value, int)
 
 
-def test_a_parameter_that_every_level_sets_changes_nothing(results, tmp_path):
-    study = studies.load("mine", written(tmp_path, GOOD.replace("plain: {}", "plain: {width: 3}").replace(
-        "{dropout: 0.5}", "{dropout: 0.5, width: 2}")))
-    assert {level["width"] for level in study.levels.values()} == {2, 3}
-    assert studies.ensure(study, width=5, train=False, required=False).changed == {}
-    assert studies.ensure(study, width=5, epochs=3, train=False, required=False).changed == {"epochs": 3}
-
-
 def test_a_parameter_that_only_the_reference_sets_changes_the_others(results, tmp_path):
     study = studies.load("mine", written(tmp_path, GOOD.replace("plain: {}", "plain: {width: 3}")))
     assert studies.ensure(study, width=3, train=False, required=False).changed == {"width": 3}
@@ -173,6 +166,25 @@ def test_the_budget_starts_no_further_run(results, tmp_path, monkeypatch):
     monkeypatch.setattr(execution, "execute", lambda *_, **__: pytest.fail("a run was started after the budget"))
     configs = [config for _, config in study.runs()]
     assert execution.execute_all(configs, stop_after_seconds=-1) == []
+
+
+@pytest.mark.parametrize("pooled", [False, True])
+def test_a_budget_that_runs_out_lets_the_run_under_way_finish(results, tmp_path, monkeypatch, pooled):
+    study = studies.load("mine", written(tmp_path, GOOD))
+    clock, carried = [0.0], []
+
+    def execute(config, *_):
+        carried.append(config.id)
+        clock[0] += 60   # each takes a minute of the test's clock
+
+    monkeypatch.setattr(execution, "execute", execute)
+    monkeypatch.setattr(execution, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    configs = [config for _, config in study.runs()]
+    with ThreadPoolExecutor(1) as pool:
+        failures = execution.execute_all(
+            configs, pool if pooled else None, stop_after_seconds=100, at_once=1 if pooled else None)
+    assert failures == []
+    assert carried == [config.id for config in configs[:2]]   # the second began after a minute
 
 
 def test_what_a_level_sets_wins_and_levels_may_not_become_the_same_run(tmp_path):
