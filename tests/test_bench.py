@@ -13,6 +13,7 @@ import torch
 from cifarlab import data, layers, models, provenance, store, training
 from cifarlab.bench import (
     ceiling,
+    costs,
     goals,
     growth,
     measuring,
@@ -300,6 +301,30 @@ def test_the_peak_of_a_process_is_its_own(tmp_path):
 def test_an_answer_says_where_any_part_of_it_was_measured():
     assert measuring.on_a_gpu({"rows": [{"value": 1, "device": "cuda"}]})
     assert not measuring.on_a_gpu({"rows": [{"device": "cpu"}], "reading": [1, "cuda"]})
+
+
+def test_an_epochs_seconds_are_those_of_the_runs_kind():
+    wide, narrow = RunConfig.of(width=8, precision="bfloat16"), RunConfig.of(width=4, precision="bfloat16")
+    answers = {"kinds": {costs.kind_of_run(wide).id: {"seconds_per_image": 0.001}}}
+    # Seed, rate and schedule change no image's time; a part of the images takes its part of the time.
+    same = wide.with_(seed=3, learning_rate=0.1, schedule="linear", epochs=2)
+    assert costs.seconds_per_epoch(same, answers) == pytest.approx(40)
+    assert costs.seconds_per_epoch(same.with_(train_images=10_000), answers) == pytest.approx(10)
+    assert costs.seconds_per_epoch(narrow, answers) is None
+    assert costs.seconds_per_epoch(wide.with_(norm="group"), answers) is None
+
+
+def test_runs_that_share_the_cores_are_added_up_and_one_alone_has_all_threads(monkeypatch):
+    asked = []
+
+    def measured(values):
+        asked.append([point["threads"] for point in values])
+        return [{"images_per_second": 100.0} for _ in values]
+
+    monkeypatch.setattr(packing, "points", measured)
+    found = packing.one_or_many(8, cores=3, rounds=2)
+    assert asked == [[3], [1, 1, 1]] * 2
+    assert (found["one_run"], found["a_run_a_core"]) == ([100.0] * 2, [300.0] * 2)
 
 
 @pytest.mark.dataset
