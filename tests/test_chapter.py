@@ -59,6 +59,20 @@ def test_the_note_warns_of_older_code_of_missing_runs_and_of_damaged_files(found
     assert "2 of the 4 runs" in chapter.provenance_text(fewer)
 
 
+def test_the_note_of_several_studies_names_each(found):
+    other = studies.ensure("dropout", preset="smoke", seeds=[0])
+    text = chapter.provenance_text(found, other)
+    assert text.count(":::{dropdown}") == text.count(":::{warning}") == 1
+    assert "Study `warm-up`: 2 runs" in text and "Study `dropout`: " in text
+    assert "- `warm-up`: Drawn with other parameters" in text and "- `dropout`: Drawn with" in text
+
+
+def test_a_machine_is_named_by_its_gpu_or_its_processor():
+    cpu = {"model": "Some CPU", "instructions": ["avx2", "amx_bf16"]}
+    assert chapter.processor({"device": "cpu", "cpu": cpu}) == "Some CPU (avx2, amx_bf16)"
+    assert chapter.processor({"device": "Some GPU", "cpu": cpu}) == "Some GPU"
+
+
 def test_a_plain_study_has_no_warning(found, monkeypatch):
     import dataclasses
 

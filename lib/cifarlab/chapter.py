@@ -231,6 +231,13 @@ def machine(fact: dict) -> str:
     return f"{fact['cpu']['model']}{instructions}, {fact['threads']} thread{'s' * (fact['threads'] > 1)}"
 
 
+def processor(fact: dict) -> str:
+    """What a benchmark ran on: the GPU, or the processor's model and all of its instructions that matter."""
+    if fact["device"] != "cpu":
+        return fact["device"]
+    return f"{fact['cpu']['model']} ({', '.join(fact['cpu']['instructions'])})"
+
+
 def _dates(facts: list[dict]) -> str:
     days = sorted({fact["date"][:10] for fact in facts})
     return days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}"

@@ -1,8 +1,8 @@
 """CIFAR-10 as tensors: reading and checking the files, the split, batches, augmentation on the device.
 
-Images stay one resident uint8 tensor (N, 32, 32, 3), from which a batch is cut and viewed as NCHW. The files hold one
-channel after the other, and so does a batch in memory; the first convolution puts it in order (``channels_last``), which
-measured no slower than to keep all images so.
+Images stay one resident uint8 tensor (N, 32, 32, 3), from which a batch is cut and viewed as NCHW. The files hold
+one channel after the other, and so does a batch in memory. The first convolution puts it in order (``channels_last``),
+which measured no slower than to keep all images so.
 """
 
 from __future__ import annotations
