@@ -298,6 +298,16 @@ def test_the_peak_of_a_process_is_its_own(tmp_path):
         assert provenance.peak_memory()["peak_memory_bytes"] < own - 2e8
 
 
+def test_answers_say_when_they_were_measured_and_which_by_earlier_code():
+    def answer(name, day, digest):
+        return {"name": name, "provenance": {"date": f"{day}T10:00:00", "code_digest": digest}}
+
+    today = provenance.code_digest()
+    assert measuring.when([answer("a", "2026-01-02", today)]) == "measured 2026-01-02"
+    assert measuring.when([answer("a", "2026-01-02", today), answer("b", "2026-01-01", "other")]) == (
+        "measured 2026-01-01 to 2026-01-02; by earlier code: `b`")
+
+
 def test_an_answer_says_where_any_part_of_it_was_measured():
     assert measuring.on_a_gpu({"rows": [{"value": 1, "device": "cuda"}]})
     assert not measuring.on_a_gpu({"rows": [{"device": "cpu"}], "reading": [1, "cuda"]})

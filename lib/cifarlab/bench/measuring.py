@@ -116,6 +116,15 @@ def write(name: str, answer: Mapping[str, Any], folder: str | None = None) -> Pa
     return path
 
 
+def when(answers: Sequence[Mapping[str, Any]]) -> str:
+    """On which days answers were measured, and which of them by numeric code that is not today's."""
+    days = sorted({answer["provenance"]["date"][:10] for answer in answers})
+    older = [
+        f"`{answer['name']}`" for answer in answers if not provenance.made_by_todays_code(answer["provenance"])]
+    return f"measured {' to '.join(dict.fromkeys((days[0], days[-1])))}" + (
+        f"; by earlier code: {', '.join(older)}" if older else "")
+
+
 class DamagedAnswerError(LabError):
     """A benchmark's file cannot be read."""
 
