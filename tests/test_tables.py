@@ -104,10 +104,11 @@ def test_values_without_the_reference_are_not_compared(found):
     assert tables.compare_values(found, {"half": pd.Series({0: 1.0, 1: 2.0})}) == []
 
 
-def test_the_largest_departure_from_the_reference_is_in_percent():
-    amounts = pd.Series({"a": 100, "b": 108, "c": 90})
-    assert tables.largest_departure(amounts, "a") == pytest.approx(10)
-    assert tables.largest_departure(amounts, "z") == 0
+def test_the_largest_departure_from_the_references_parameters_is_in_percent():
+    study = studies.Study(name="mine", title="T", question="Q?", factor="f", preset="smoke", seeds=(0,),
+                          reference="b", levels={"a": {"width": 3}, "b": {"width": 4}, "c": {"width": 5}})
+    a, b, c = (layers.parameter_count(models.build(study.config(level, 0))) for level in "abc")
+    assert tables.largest_departure(study) == pytest.approx(100 * max(1 - a / b, c / b - 1))
 
 
 def test_what_carried_over_names_level_widths_differences_and_n(found):

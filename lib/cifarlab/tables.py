@@ -262,9 +262,10 @@ def carried_over(
     return "\n".join(lines) or NOTHING
 
 
-def largest_departure(amounts: pd.Series, reference: str) -> float:
-    """By how many percent the amount furthest from the reference's departs from it; 0 without the reference."""
-    return float(100 * (amounts / amounts[reference] - 1).abs().max()) if reference in amounts else 0.0
+def largest_departure(study: Study) -> float:
+    """By how many percent the number of parameters furthest from the reference's departs from it."""
+    counts = {level: layers.parameter_count(models.build(study.config(level, 0))) for level in study.levels}
+    return 100 * max(abs(count / counts[study.reference] - 1) for count in counts.values())
 
 
 def first_epoch(reached: pd.Series) -> str:
