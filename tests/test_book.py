@@ -235,18 +235,15 @@ def test_an_untouched_rebuild_runs_nothing_and_a_changed_result_is_on_the_page(s
 def test_a_chapter_re_run_over_itself_is_published_by_the_next_build(site):
     path = site.root / "notebooks" / "04-baseline.ipynb"
     committed = path.read_text()
-    own = site.text("notebooks/04-baseline")
-    assert "other parameters than the study's own" not in own
+    assert "Drawn with other parameters" not in site.text("notebooks/04-baseline")
     try:
         done = site.call("papermill", "--no-progress-bar", str(path), str(path), "-p", "preset", "smoke",
                          "-p", "seeds", "[0]")
         assert done.returncode == 0, done.stderr[-3000:]
         assert site.build().returncode == 0
-        assert "other parameters than the study's own" in site.text("notebooks/04-baseline")
+        assert "Drawn with other parameters" in site.text("notebooks/04-baseline")
     finally:
         path.write_text(committed)
-    assert site.build().returncode == 0
-    assert site.text("notebooks/04-baseline") == own
 
 
 def test_a_broken_notebook_breaks_the_build_every_time_until_it_is_mended(tmp_path):
