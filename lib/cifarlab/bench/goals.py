@@ -97,6 +97,6 @@ def table(
         at_least=False, shown="{:.1f} s".format)
     if race:
         theirs, ours = (100 * statistics.mean(run["test_accuracy"] for run in race[who]) for who in ("theirs", "ours"))
-        add(f"{TIMES_THE_PROGRAM:g} times the speed of airbench94_muon.py, side by side (accuracy: theirs {theirs:.2f} %, "
-            f"ours {ours:.2f} %)", race["ratio"], TIMES_THE_PROGRAM, what_the_race_takes(race, matmul))
+        add(f"{TIMES_THE_PROGRAM:g} times the speed of airbench94_muon.py, side by side (accuracy: theirs "
+            f"{theirs:.2f} %, ours {ours:.2f} %)", race["ratio"], TIMES_THE_PROGRAM, what_the_race_takes(race, matmul))
     return rows
