@@ -62,6 +62,10 @@ def test_a_parameter_that_every_level_sets_is_refused_and_kept_from_side_studies
     monkeypatch.setattr(chapter, "ensure", lambda _, **given: given)
     assert chapter.side_study("mine", True, width=8, seeds=[0]) == {"required": False, "seeds": [0]}
     assert chapter.side_study("mine", False, width=8, seeds=[0]) == {"required": False}
+    # What the study fixes is its own as well: a repetition at another width stays at that width.
+    fixed = studies.load("mine", written(tmp_path, GOOD + "fixed: {width: 6}\n"))
+    monkeypatch.setattr(chapter, "load", lambda _: fixed)
+    assert chapter.side_study("mine", True, width=8, epochs=3) == {"required": False, "epochs": 3}
 
 
 def test_a_second_factor_is_crossed_with_every_level(tmp_path):

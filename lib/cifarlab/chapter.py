@@ -137,9 +137,10 @@ def open_study(study: str, **given: Any) -> StudyResults:
 def side_study(study: str, wanted: bool, **given: Any) -> StudyResults:
     """The results of a study beside a chapter's main one, which may have none.
 
-    ``given`` counts where ``wanted``, and leaves alone what each of the study's levels sets itself.
+    ``given`` counts where ``wanted``, and leaves alone what the study is about: what it fixes or each level sets.
     """
-    own = load(study).set_by_every_level
+    named = load(study)
+    own = named.set_by_every_level | named.fixed.keys()
     return ensure(study, required=False, **{name: value for name, value in given.items() if wanted and name not in own})
 
 

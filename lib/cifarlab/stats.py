@@ -177,8 +177,9 @@ def curve_height(history: pd.DataFrame, column: str = "val_accuracy") -> pd.Seri
     return history.astype({column: float}).groupby("seed")[column].mean()
 
 
-# Epochs that a curve needs to turn once.
+# Epochs that a curve needs to turn once, and what is said of shorter ones.
 FEWEST_TO_TURN = 3
+TOO_SHORT_TO_TURN = "A curve this short cannot turn, so nothing is compared."
 
 
 def oscillation(history: pd.DataFrame, column: str = "val_loss") -> pd.Series:
