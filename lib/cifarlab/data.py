@@ -96,8 +96,11 @@ def load_cifar10(train: bool, root: Path | None = None) -> Images:
     from torchvision.datasets import CIFAR10
 
     root = root or cifar10_root()
-    check_files(root)
-    dataset = CIFAR10(root, train=train, download=False)
+    try:
+        dataset = CIFAR10(root, train=train, download=False)
+    except RuntimeError:  # torchvision has read every file and says only that one of them is wrong: say which
+        check_files(root)
+        raise
     return Images(torch.from_numpy(dataset.data), torch.tensor(dataset.targets))
 
 

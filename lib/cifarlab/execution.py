@@ -39,6 +39,8 @@ def execute(config: RunConfig, device: str = "auto", threads: int | None = None)
         papermill.execute_notebook(
             str(template), str(executed), cwd=str(template.parent), progress_bar=False,
             extra_arguments=["--IPKernelApp.log_level=CRITICAL"],
+            # Its result is in the store by then: to let the interpreter take itself down costs more than two seconds.
+            shutdown_kernel="immediate",
             parameters={**config.model_dump(), "device": device, "threads": threads},
         )
     except papermill.PapermillExecutionError as error:
