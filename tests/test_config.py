@@ -22,6 +22,7 @@ from cifarlab.config import PRESETS, ConfigError, RunConfig
     ({"depth": 8}, "depth: 8 is not a depth of resnet9"),
     ({"low_resolution": 24, "low_resolution_epochs": 2}, "low_resolution: 24 needs model 'speednet'"),
     ({"model": "speednet", "low_resolution": 8}, "low_resolution: 8 is refused: nothing would be left"),
+    ({"optimizer": "muon", "norm": "none"}, "optimizer: 'muon' scales every filter"),
     ({"train_images": 45_000}, "55000 is more than the 50000 there are"),
     ({"seed": -1}, "seed: -1 is refused"),
 ])

@@ -10,11 +10,12 @@ from cifarlab.config import RunConfig
 CONFIG = RunConfig.of(model="speednet", width=8, optimizer="muon", learning_rate=0.1, momentum=0.6, batch_size=64)
 
 
-@pytest.fixture
-def stepped():
-    """A model one step on, its filters before (at the norm that Muon gives them), and its optimizers."""
-    model = models.build(CONFIG).to(memory_format=torch.channels_last)
-    found = optimizers.make_optimizers(CONFIG, model)
+@pytest.fixture(params=["speednet", "resnet9"])
+def stepped(request):
+    """A model one step on, its values before, and its optimizers."""
+    config = CONFIG.with_(model=request.param)
+    model = models.build(config).to(memory_format=torch.channels_last)
+    found = optimizers.make_optimizers(config, model)
     inputs = torch.randn(16, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     torch.nn.functional.cross_entropy(model(inputs), torch.arange(16) % 10).backward()
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
@@ -48,6 +49,13 @@ def test_the_views_are_the_filters_and_survive_loading_a_state(stepped):
     state = {name: torch.zeros_like(value) for name, value in model.state_dict().items()}
     model.load_state_dict(state)
     assert all(view.abs().sum() == 0 for group in muon.param_groups for view in group["params"])
+
+
+def test_the_other_networks_have_adam_beside_muon():
+    _, beside = optimizers.make_optimizers(CONFIG.with_(model="resnet9"), models.build(CONFIG.with_(model="resnet9")))
+    assert type(beside) is torch.optim.Adam
+    assert [group["lr"] for group in beside.param_groups] == [pytest.approx(optimizers.ADAM_RATE * 0.1)]
+    assert all(parameter.dim() < 4 for group in beside.param_groups for parameter in group["params"])
 
 
 def test_other_optimizers_are_one():

@@ -120,6 +120,8 @@ class RunConfig(BaseModel):
             raise ValueError(
                 f"train_images + val_images: {self.train_images + self.val_images} is more than the 50000 there are"
             )
+        if self.optimizer == "muon" and self.norm == "none" and self.model != "speednet":
+            raise ValueError("optimizer: 'muon' scales every filter, and with norm 'none' that changes the network")
         # A field without effect takes its neutral value, so that two studies that mean the same run share it.
         neutral: dict[str, Any] = {}
         if self.schedule not in WITH_WARMUP:

@@ -7,10 +7,13 @@ from torch import Tensor, nn
 
 from cifarlab.config import RunConfig
 
-# Beside Muon, which moves the filters: plain SGD for biases and the classifier. Its rates are in units of Muon's and
-# for a loss that is summed over the batch, so they grow with its size when it is a mean; after Jordan 2024.
+# Beside Muon, which moves the filters, what else is trained has an optimizer with rates in units of Muon's.
+# SpeedNet: SGD, for a loss that is summed over the batch, so that they grow with its size when it is a mean, and for
+# its small logits; after Jordan 2024.
 BIAS_RATE, CLASSIFIER_RATE = 0.22, 2.8
 SGD_MOMENTUM, DECAY_PER_IMAGE = 0.85, 2e-6
+# The other networks: Adam, as where there is no Muon.
+ADAM_RATE = 0.2
 
 
 def make_optimizers(config: RunConfig, model: nn.Module) -> list[torch.optim.Optimizer]:
@@ -23,7 +26,12 @@ def make_optimizers(config: RunConfig, model: nn.Module) -> list[torch.optim.Opt
         case "sgd":
             return [torch.optim.SGD(model.parameters(), momentum=config.momentum, **shared)]
         case "muon":
-            return muon_and_sgd(config, model)
+            trained = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
+            beside = sgd_beside_muon if config.model == "speednet" else adam_beside_muon
+            return [
+                muon(config, [parameter for _, parameter in trained if parameter.dim() == 4]),
+                beside(config, [parameter for _, parameter in trained if parameter.dim() < 4]),
+            ]
     adam = torch.optim.Adam if config.optimizer == "adam" else torch.optim.AdamW
     return [adam(model.parameters(), betas=(config.momentum, 0.999), **shared)]
 
@@ -33,20 +41,18 @@ def as_matrix(filters: Tensor) -> Tensor:
     return filters.permute(0, 2, 3, 1).flatten(1)
 
 
-def muon_and_sgd(config: RunConfig, model: nn.Module) -> list[torch.optim.Optimizer]:
-    """Muon for the convolutions' filters, SGD with Nesterov momentum for everything else (Jordan et al. 2024).
+def muon(config: RunConfig, filters: list[nn.Parameter]) -> torch.optim.Optimizer:
+    """Muon for the convolutions' ``filters``, each (O, I, k, k) (Jordan et al. 2024).
 
     Muon replaces a filter matrix's momentum by the nearest orthogonal matrix, approximately. PyTorch's takes matrices
     only, so it is given views of the filters, and their gradients before each step. Each filter matrix is brought back
     to norm sqrt(O) first: what follows it is a normalization, so its scale means nothing but a smaller relative step.
     """
-    trained = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
-    filters = [parameter for _, parameter in trained if parameter.dim() == 4]
     # Channels_last whatever the model's layout: otherwise the views below would be copies.
     for parameter in filters:
         parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
     views = [nn.Parameter(as_matrix(parameter.data)) for parameter in filters]
-    muon = torch.optim.Muon(
+    optimizer = torch.optim.Muon(
         views, lr=config.learning_rate, momentum=config.momentum, nesterov=True, weight_decay=0.0, ns_steps=3
     )
 
@@ -56,12 +62,22 @@ def muon_and_sgd(config: RunConfig, model: nn.Module) -> list[torch.optim.Optimi
             view.grad = as_matrix(parameter.grad)
             view.mul_(len(view) ** 0.5 / view.norm())
 
-    muon.register_step_pre_hook(bring_gradients)
+    optimizer.register_step_pre_hook(bring_gradients)
+    return optimizer
+
+
+def sgd_beside_muon(config: RunConfig, others: list[nn.Parameter]) -> torch.optim.Optimizer:
+    """SGD with Nesterov momentum for SpeedNet's biases and classifier."""
     groups = []
     for ratio, chosen in (
-        (BIAS_RATE, [p for name, p in trained if p.dim() < 2]),
-        (CLASSIFIER_RATE, [p for name, p in trained if p.dim() == 2]),
+        (BIAS_RATE, [p for p in others if p.dim() < 2]),
+        (CLASSIFIER_RATE, [p for p in others if p.dim() == 2]),
     ):
         rate = ratio * config.batch_size * config.learning_rate
         groups.append({"params": chosen, "lr": rate, "weight_decay": DECAY_PER_IMAGE * config.batch_size / rate})
-    return [muon, torch.optim.SGD(groups, lr=config.learning_rate, momentum=SGD_MOMENTUM, nesterov=True, fused=True)]
+    return torch.optim.SGD(groups, lr=config.learning_rate, momentum=SGD_MOMENTUM, nesterov=True, fused=True)
+
+
+def adam_beside_muon(config: RunConfig, others: list[nn.Parameter]) -> torch.optim.Optimizer:
+    """Adam for the norms' values and the classifier of the other networks."""
+    return torch.optim.Adam(others, lr=ADAM_RATE * config.learning_rate, fused=True)
