@@ -17,6 +17,7 @@ from torchvision import transforms
 from torchvision.datasets import CIFAR10
 
 from cifarlab import data, models, runner
+from cifarlab.arithmetic import training_flops
 from cifarlab.bench.ceiling import matmul_rates
 from cifarlab.bench.measuring import points, ratios
 from cifarlab.config import RunConfig
@@ -51,8 +52,6 @@ def measure(widths: tuple[int, ...] = (16, 32, 64), rounds: int = 5, seconds: fl
     Raises:
         DatasetError: the loops run on real images, and the dataset is missing or damaged.
     """
-    from cifarlab.layers import layer_table
-
     data.check_files(cifar10_root())
     device = runner.choose_device()
     base, why = runner.resolve_precision(RunConfig.of(precision="auto"), device)
@@ -66,14 +65,13 @@ def measure(widths: tuple[int, ...] = (16, 32, 64), rounds: int = 5, seconds: fl
             theirs.append(original["images_per_second"])
             ours.append(points([{"config": config, "images": images}])[0]["images_per_second"])
         compared = ratios(theirs, ours)
-        macs = sum(row["macs"] for row in layer_table(models.build(base.with_(width=width))))
+        an_image = training_flops(base.with_(width=width, train_images=1, val_images=0, epochs=1))
         rows.append({
             "width": width, "images": images, "rounds": rounds,
             "original_images_per_second": theirs, "our_images_per_second": ours,
             "ratio": compared["ratio"],
             "ratio_median": compared["median"],
-            # Forward and both gradients: three times two operations a multiply-accumulate.
-            "our_flops": 6 * macs * statistics.median(ours),
+            "our_flops": an_image * statistics.median(ours),
         })
     return {"device": device.type, "precision": why, "matmul_flops": matmul_rates(device), "rows": rows}
 
