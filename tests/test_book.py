@@ -39,7 +39,9 @@ class Site:
         return self.call("jupyter-book", "build", ".", *flags)
 
     def text(self, page: str) -> str:
-        return self.soup(page).find("article").get_text(" ", strip=True)
+        """A page's text as it was written, before it was typeset."""
+        text = self.soup(page).find("article").get_text(" ", strip=True)
+        return text.replace("\N{NO-BREAK SPACE}", " ").replace("\N{MINUS SIGN}", "-")
 
     def soup(self, page: str) -> BeautifulSoup:
         return BeautifulSoup((self.html / f"{page}.html").read_text(encoding="utf-8"), "html.parser")
@@ -152,6 +154,18 @@ def test_every_figure_has_alt_text_and_a_caption_with_words(site):
     assert found > 10
 
 
+def test_a_number_stays_with_its_unit_and_a_minus_is_one(site):
+    signs = 0
+    for page in site.pages():
+        for paragraph in site.soup(page).find("article").find_all(["p", "figcaption"]):
+            for code in paragraph.find_all(["code", "span"], class_=["docutils", "math"]):
+                code.decompose()
+            text = paragraph.get_text()
+            assert not (apart := re.search(r"\d[ \n]%|\d[ \n]±|\bn[ \n][=≥]|(?<![\w-])-\d", text)), (page, apart)
+            signs += text.count("\N{MINUS SIGN}")
+    assert signs
+
+
 def test_glued_numbers_are_computed_from_the_committed_results(site):
     """Compute the headline numbers here on another way, from the JSON files, and find them on the page."""
     study = re.search(r'study = "([\w-]+)"', (ROOT / "notebooks/05-warm-up.ipynb").read_text().replace("\\", ""))[1]
@@ -165,7 +179,7 @@ def test_glued_numbers_are_computed_from_the_committed_results(site):
             final.setdefault(level, {})[config.seed] = 100 * value
     shared = set(final["constant"]) & set(final["warm-up cosine"])
     gain = statistics.mean(final["warm-up cosine"][seed] - final["constant"][seed] for seed in shared)
-    card = site.soup("book/index").find("article").get_text(" ", strip=True)
+    card = site.text("book/index")
     shown = re.search(r"Final accuracy changes by ([+-][\d.]+)", card)
     assert shown, card
     assert float(shown[1]) == pytest.approx(gain, abs=0.006)
