@@ -5,7 +5,10 @@ BIN     := .venv/bin
 # STUDY and PRESET narrow `make results` and `make status`; LEVEL (one level of a study), SEEDS (the first so many),
 # BUDGET (2h, 45m), WORKERS and DEVICE narrow or steer `make results`.
 SELECT  := $(if $(STUDY),--study $(STUDY)) $(if $(PRESET),--preset $(PRESET))
-STEER   := $(if $(BUDGET),--budget $(BUDGET)) $(if $(WORKERS),--workers $(WORKERS)) $(if $(DEVICE),--device $(DEVICE)) $(if $(SEEDS),--seeds $(SEEDS)) $(if $(LEVEL),--level "$(LEVEL)")
+STEER   := $(if $(BUDGET),--budget $(BUDGET)) $(if $(WORKERS),--workers $(WORKERS)) $(if $(DEVICE),--device $(DEVICE)) $(if $(SEEDS),--seeds $(SEEDS)) $(if $(LEVEL),--level "$$LEVEL")
+
+# By way of the environment: a level's name may have spaces and quotes in it.
+export LEVEL
 
 .PHONY: book test results status bench lint lock clean
 

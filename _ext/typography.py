@@ -31,7 +31,8 @@ def on_page(_app, doctree, _name) -> None:
         if not isinstance(element, AS_WRITTEN):
             children = []
             # A line's end in the source is a text of its own.
-            for is_text, some in groupby(element.children, lambda child: isinstance(child, nodes.Text)):
+            for is_text, group in groupby(element.children, lambda child: isinstance(child, nodes.Text)):
+                some = list(group)
                 children += [nodes.Text(typeset("".join(some)))] if is_text else some
             element.children = []
             element.extend(children)

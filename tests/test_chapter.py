@@ -41,7 +41,7 @@ def found(smoke_results, monkeypatch):
 
 def test_the_note_says_parameters_runs_versions_and_what_differs(found):
     text = chapter.provenance_text(found)
-    assert "Study `warm-up`: 2 runs (2 levels; seeds 0)" in text
+    assert "Study `warm-up`: 2 runs (2 levels; seed 0)" in text
     assert "other parameters than the study's own: `preset = 'smoke'`, `seeds = [0]`" in text
     assert "torch 2." in text
 
@@ -53,7 +53,7 @@ def test_the_note_warns_of_older_code_of_missing_runs_and_of_damaged_files(found
         text = chapter.provenance_text(found)
     finally:
         (store.runs_folder() / "x.json.damaged").unlink()
-    assert "1 of these runs were made by other code" in text
+    assert "1 of these runs was made by other code" in text
     assert "set aside: `x.json.damaged`" in text
     fewer = studies.ensure("warm-up", preset="smoke", seeds=[0, 1], train=False)
     assert "2 of the 4 runs" in chapter.provenance_text(fewer)

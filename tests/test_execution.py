@@ -12,9 +12,11 @@ from pathlib import Path
 
 import papermill
 import pytest
+import torch
 from cifarlab import __main__ as cli
 from cifarlab import data, execution, packing, runner, studies
 from cifarlab.config import PRESETS, ConfigError, RunConfig
+from filelock import FileLock
 
 SMOKE = RunConfig.of(**PRESETS["smoke"])
 CONFIGS = [SMOKE.with_(seed=seed) for seed in range(4)]
@@ -39,6 +41,51 @@ def test_an_interrupt_stops_all(results, monkeypatch):
     monkeypatch.setattr(papermill, "execute_notebook", interrupted)
     with pytest.raises(KeyboardInterrupt):
         execution.execute_all(CONFIGS)
+
+
+def test_two_calls_share_the_work_and_the_one_that_finds_a_run_done_skips_it(results, monkeypatch):
+    carried = []
+    monkeypatch.setattr(execution, "execute", lambda config, *_: carried.append(config.seed))
+    execution.scratch_folder().mkdir(parents=True)
+    with FileLock(execution.lock_path(CONFIGS[0].id)):
+        assert [execution.under_way(config.id) for config in CONFIGS] == [True, False, False, False]
+        real = execution.take
+
+        def take(todo):
+            config = real(todo)
+            if config.seed == 2:  # the other call has just finished it
+                execution.store.write_text(execution.store.path_of(config.id), "{}")
+            return config
+
+        monkeypatch.setattr(execution, "take", take)
+        assert execution.execute_all(CONFIGS) == []
+    assert carried == [1, 3, 0]
+
+
+def test_what_a_kill_left_half_written_is_cleared_with_the_run(results):
+    scratch = execution.scratch_folder()
+    scratch.mkdir(parents=True)
+    mine, others = (scratch / f".{config.id}.checkpoint.123.part" for config in CONFIGS[:2])
+    for path in (mine, others, execution.checkpoint_path(CONFIGS[0].id)):
+        path.touch()
+    execution.clear(CONFIGS[0].id)
+    assert sorted(scratch.iterdir()) == [others]
+
+
+def test_a_run_that_goes_on_keeps_its_number_of_threads(results, monkeypatch):
+    def stopped(config, train_images, val_images, checkpoint, report, *_):
+        report([{}])
+        raise KeyboardInterrupt
+
+    before = torch.get_num_threads()
+    try:
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(runner.training, "train", stopped)
+            runner.run(SMOKE, threads=1)
+        assert runner.run(SMOKE, threads=2).provenance["threads"] == 1
+        assert runner.run(SMOKE.with_(seed=9), threads=2).provenance["threads"] == 2
+    finally:
+        torch.set_num_threads(before)
 
 
 def dies(config, device="auto", threads=None):

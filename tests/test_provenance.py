@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 from pathlib import Path
 
@@ -68,6 +69,20 @@ def changed_since(run: dict) -> str | None:
     if "20b69931ffc6" in provenance.digests(made) and large_convolutions(RunConfig.of(**run["config"])):
         return "its large convolutions are computed another way today"
     return None
+
+
+def test_the_digest_sees_every_module_that_training_imports():
+    folder = Path(provenance.__file__).parent
+    seen, todo = set(), ["training"]
+    while todo:
+        if (name := todo.pop()) in seen or name in provenance.NOT_NUMERIC:
+            continue
+        seen.add(name)
+        for node in ast.walk(ast.parse((folder / f"{name}.py").read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("cifarlab"):
+                inner = node.module.removeprefix("cifarlab").lstrip(".")
+                todo += [inner] if inner else [alias.name for alias in node.names]
+    assert seen == set(provenance.NUMERIC_MODULES)
 
 
 def test_no_committed_run_of_other_numbers_passes_for_todays():

@@ -203,9 +203,32 @@ def test_one_seed_a_diverged_seed_and_ties():
     assert found["tie"].word == "same"
     assert (found["tie"].p, found["tie"].p_same) == (1, 0)
     # Five times exactly +1: a tie, which no test can call certain.
-    assert found["shift"].word == "suggestive"
+    assert found["shift"].word == "unclear"
     with pytest.raises(KeyError):
         stats.compare({"a": series(1, 2)}, "b")
+
+
+def test_the_detectable_difference_is_where_the_correction_begins_to_hold():
+    bound = stats.detectable(seeds=5, planned=7)
+    scatter = np.array([-1.0, -0.5, 0.0, 0.5, 1.0])
+    base = pd.Series(80.0, index=range(5))
+    for factor, word in ((1.02, "higher"), (0.98, "suggestive")):
+        values = {"a": base + scatter + factor * bound * scatter.std(ddof=1), "b": base}
+        assert stats.compare(values, "b", same_within=0.0, planned=7)[0].word == word
+    assert stats.detectable(3, 7) > stats.detectable(5, 7) > stats.detectable(5, 4)
+
+
+def test_an_interval_shows_on_which_side_of_zero_it_ends():
+    sentence = stats.verdict("accuracy", "a", "b", stats.Estimate(3.42, -0.0017, 6.84, 2), "points")
+    assert "(95 % interval -0.002 to +6.84 points, n = 2)" in sentence
+    assert "+0.00 to" in stats.verdict("accuracy", "a", "b", stats.Estimate(1.0, 0.0, 2.0, 3), "points")
+
+
+def test_an_effect_size_needs_four_pairs():
+    three, four = (
+        stats.compare({"a": series(*range(n)), "b": series(*[0.0] * n)}, "b")[0].effect_size for n in (3, 4))
+    assert math.isnan(three)
+    assert math.isfinite(four)
 
 
 def test_p_values_are_written_as_readers_expect():
@@ -215,10 +238,15 @@ def test_p_values_are_written_as_readers_expect():
 @pytest.mark.parametrize(("values", "supporting", "said"), [
     ([1.0, 1.1, 0.9], "higher", "Supported"),
     ([-1.0, -1.1, -0.9], "higher", "Contradicted"),
-    ([0.1, 0.0, 0.05], "higher", "Contradicted"),
+    ([0.1, 0.0, 0.05], "higher", "Negligible"),
     ([0.1, 0.0, 0.05], "same", "Supported"),
     ([1.0, 1.1, 0.9], "same", "Contradicted"),
     ([3.0, -2.0, 0.5], "same", "Undecided"),
+    ([0.3, 0.6, 0.9], "same", "Undecided"),   # partly within the margin
+    ([0.3, 0.6, 0.9], "lower", "Undecided"),
+    ([3.0, 3.1, 2.9], "lower", "Contradicted"),
+    ([1.0, 1.0], "higher", "Undecided"),   # a tie
+    ([0.1, 0.1], "higher", "Negligible"),
     ([1.0], "higher", "Undecided"),
     ([0.25, 0.20, 0.30], "same", "Supported"),   # real, and hardly a change
     ([0.25, 0.20, 0.30], "higher", "Supported"),

@@ -62,7 +62,7 @@ def with_(**changes):
     (lambda text: text[: len(text) // 2], "damaged"),
     (lambda text: "", "damaged"),
     (lambda text: text.replace('"epochs": 1', '"epochs": 2'), "its id is"),
-    (lambda text: text.replace('"schema_version": 1', '"schema_version": 99'), "schema_version"),
+    (lambda text: text.replace('"schema_version": 1', '"schema_version": 0'), "schema_version"),
     (lambda text: text.replace('"seed": 0', '"sead": 0'), "sead"),
     (lambda text: text.replace('"val_loss"', '"loss"'), "val_loss"),
     (lambda text: json.dumps({"hello": "world"}), "schema_version Field required"),
@@ -85,6 +85,29 @@ def test_a_damaged_or_foreign_file_is_named_and_set_aside(one_run, damage, reaso
     assert not path.exists()
     assert store.set_aside() == [path.name + ".damaged"]
     assert path.with_name(path.name + ".damaged").read_text() == damaged
+
+
+@pytest.mark.parametrize("later", [
+    lambda fields: fields | {"schema_version": 2},
+    lambda fields: fields | {"config": fields["config"] | {"new_choice": 1}},
+])
+def test_a_newer_versions_file_is_left_as_it_is(one_run, later):
+    path = store.path_of(one_run.id)
+    text = json.dumps(later(json.loads(path.read_text())))
+    path.write_text(text)
+    with pytest.raises(store.StoreError, match=rf"{path.name} was written by a newer version .* update the library"):
+        store.read(one_run.id)
+    assert path.read_text() == text
+    assert store.set_aside() == []
+
+
+def test_a_results_folder_that_is_a_file_is_refused_in_a_sentence(tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("CIFARLAB_RESULTS", str(tmp_path / "file"))
+    with pytest.raises(store.StoreError, match=r"could not be made.*CIFARLAB_RESULTS"):
+        runner.run(SMOKE)
+    with pytest.raises(store.StoreError, match="could not be written"):
+        store.write_text(tmp_path / "file" / "x.json", "{}")
 
 
 def test_what_was_set_aside_first_is_kept_when_the_run_is_damaged_again(one_run):
@@ -162,6 +185,19 @@ def test_after_a_full_disk_nothing_is_trained_twice(results, monkeypatch):
     assert steps == []
     assert [sitting["after_epochs"] for sitting in result.provenance["sittings"]] == [0, 1]
     assert store.read(config.id) == result
+
+
+def test_what_was_kept_of_an_earlier_run_does_not_pass_for_the_new_ones(one_run, results):
+    kept = [results / "predictions" / f"{one_run.id}.npz", results / "predictions" / f"{one_run.id}.mirror.npz",
+            results / "models" / f"{one_run.id}.pt"]
+    for path in kept:
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"of the earlier run")
+    store.path_of(one_run.id).unlink()
+    with pytest.warns(store.DamagedResultWarning, match="is of an earlier run of this configuration"):
+        runner.run(SMOKE.with_(epochs=1))
+    assert not any(path.exists() for path in kept)
+    assert store.set_aside() == sorted(f"{path.name}.damaged" for path in kept)
 
 
 def test_what_a_kill_after_the_result_was_written_left_is_tidied_up(one_run):

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -37,6 +38,13 @@ def written(tmp_path, text: str):
     ("preset: smoke", "preset: small", "preset"),
     ("seeds: [0, 1]", "seeds: [0, 0]", "seeds: one appears twice"),
     ("seeds: [0, 1]", "seeds: []", "seeds"),
+    ("seeds: [0, 1]", "seeds: [0, -1]", "seeds.1: -1 is refused"),
+    ("seeds: [0, 1]", "seeds: [0, true]", "seeds.1: True is refused"),
+    ("levels:", "fixed: {seed: 7}\nlevels:", "fixed: seed is not for a study to set"),
+    ("plain: {}", "plain: {seed: 7}", "plain: seed is not for a study to set"),
+    ("plain: {}", "on: {}", "the name True is no text for YAML. Put it in quotes"),
+    ("dropped: {dropout: 0.5}", "a / b: {dropout: 0.5}\ncrossed: {narrow: {width: 2}}", "'a / b' has ' / ' in it"),
+    ("title: T", "name: x\ntitle: T", "unknown field 'name'"),
     ("reference: plain", "reference: plane", "reference: 'plane' is not one of its levels"),
     ("dropped: {dropout: 0.5}", "dropped: {droput: 0.5}", r"unknown parameter 'droput' \(did you mean 'dropout'\?\)"),
     ("dropped: {dropout: 0.5}", "dropped: {dropout: 2}", "dropout: 2.0 is refused"),
@@ -50,6 +58,43 @@ def test_a_wrong_study_is_refused_by_name(tmp_path, old, new, expected):
     folder = written(tmp_path, GOOD.replace(old, new))
     with pytest.raises(studies.StudyError, match=expected):
         studies.load("mine", folder)
+
+
+@pytest.mark.parametrize(("content", "expected"), [
+    (b"", "empty"), (b"- a", "empty"), ("title: Gr\u00f6\u00dfe".encode("latin-1"), "not written in UTF-8"),
+])
+def test_a_file_that_is_no_study_is_refused_by_name(tmp_path, content, expected):
+    (tmp_path / "mine.yml").write_bytes(content)
+    with pytest.raises(studies.StudyError, match=rf"mine\.yml: it is {expected}"):
+        studies.load("mine", tmp_path)
+
+
+def test_a_fixed_value_that_every_level_sets_is_refused(tmp_path):
+    text = GOOD.replace("plain: {}", "plain: {width: 2}").replace("{dropout: 0.5}", "{width: 3}")
+    with pytest.raises(studies.StudyError, match="fixed: width would change nothing, every level sets it"):
+        studies.load("mine", written(tmp_path, text + "fixed: {width: 6}\n"))
+
+
+def test_levels_may_share_settings_by_yamls_merge(tmp_path):
+    text = GOOD.replace("dropped: {", "dropped: &half {") + "  wide:\n    <<: *half\n    width: 6\n"
+    assert studies.load("mine", written(tmp_path, text)).levels["wide"] == {"dropout": 0.5, "width": 6}
+
+
+def test_parameters_that_make_each_other_redundant_are_changes_all_the_same(tmp_path, results):
+    study = studies.load("mine", written(tmp_path, GOOD.replace("preset: smoke", "preset: laptop")))
+    report = {"preset": "report", **{name: PRESETS["report"][name] for name in ("epochs", "width")}}
+    assert studies.ensure(study, train=False, required=False, **report).changed == report
+    # Neither is possible without the other.
+    images = {"train_images": 50_000, "val_images": 0}
+    assert studies.ensure(study, train=False, required=False, **images).changed == images
+
+
+def test_a_parameter_without_effect_on_any_run_is_refused(tmp_path, results):
+    study = studies.load("mine", written(tmp_path, GOOD))
+    with pytest.raises(studies.StudyError, match=r"warmup_epochs: 5\.0 would change nothing: beside its"):
+        studies.ensure(study, warmup_epochs=5.0, train=False, required=False)
+    with pytest.raises(studies.StudyError, match="seed: a study has several"):
+        studies.ensure(study, seed=3, train=False, required=False)
 
 
 def test_a_parameter_that_every_level_sets_is_refused_and_kept_from_side_studies(tmp_path, results, monkeypatch):
@@ -66,6 +111,8 @@ def test_a_parameter_that_every_level_sets_is_refused_and_kept_from_side_studies
     fixed = studies.load("mine", written(tmp_path, GOOD + "fixed: {width: 6}\n"))
     monkeypatch.setattr(chapter, "load", lambda _: fixed)
     assert chapter.side_study("mine", True, width=8, epochs=3) == {"required": False, "epochs": 3}
+    asked = chapter.side_study("mine", True, preset="report")
+    assert asked == {"required": False, "preset": "report", "width": 6}
 
 
 def test_a_second_factor_is_crossed_with_every_level(tmp_path):
@@ -286,3 +333,9 @@ def test_of_a_crossed_study_each_main_level_has_its_best_setting(results, tmp_pa
     assert found.best_settings == {
         main: max((f"{main} / {setting}" for setting in study.settings), key=mean.get) for main in study.mains
     }
+    # A setting at which a run is lost is no best setting, whatever the others reached.
+    best = found.best_settings["plain"]
+    first = found.runs[found.runs["level"] == best].index[0]
+    (other,) = (f"plain / {setting}" for setting in study.settings if f"plain / {setting}" != best)
+    lost = replace(found, runs=found.runs.assign(diverged=found.runs.index == first))
+    assert lost.best_settings["plain"] == other

@@ -105,6 +105,18 @@ def test_a_damaged_checkpoint_is_set_aside_and_the_run_starts_again(tmp_path):
     assert (tmp_path / "run.checkpoint.damaged").exists()
 
 
+def test_a_checkpoint_of_another_network_is_set_aside_and_the_run_starts_again(tmp_path):
+    images = data.split(data.load(SMOKE), SMOKE)
+    expected = training.train(SMOKE, *images).history
+    checkpoint = tmp_path / "run.checkpoint"
+    for other in (SMOKE.with_(width=6), SMOKE.with_(norm="none", learning_rate=0.001)):
+        training.train(other, *images, checkpoint=checkpoint)
+        with pytest.warns(UserWarning, match=r"run\.checkpoint is of another network or optimizer .* first epoch"):
+            again = training.train(SMOKE, *images, checkpoint=checkpoint).history
+        assert [row["val_loss"] for row in again] == [row["val_loss"] for row in expected]
+        checkpoint.unlink()
+
+
 def test_a_second_damaged_checkpoint_is_kept_beside_the_first(tmp_path):
     checkpoint = tmp_path / "run.checkpoint"
     for content in (b"first", b"second"):

@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import Any
 
 from cifarlab import store
-from cifarlab.config import WITH_WARMUP, ConfigError, RunConfig, did_you_mean
+from cifarlab.config import PRESETS, WITH_WARMUP, ConfigError, RunConfig, did_you_mean
 from cifarlab.studies import StudyResults, ensure, load
 
 # The first line of every notebook's parameters cell, and of the cell that papermill injects after it.
@@ -141,7 +141,11 @@ def side_study(study: str, wanted: bool, **given: Any) -> StudyResults:
     """
     named = load(study)
     own = named.set_by_every_level | named.fixed.keys()
-    return ensure(study, required=False, **{name: value for name, value in given.items() if wanted and name not in own})
+    asked = {name: value for name, value in given.items() if wanted and name not in own}
+    if asked.get("preset"):
+        # A preset wins over what a study fixes, unless that is given again.
+        asked |= {name: value for name, value in named.fixed.items() if name in PRESETS.get(asked["preset"], {})}
+    return ensure(study, required=False, **asked)
 
 
 def provenance_note(*results: StudyResults) -> Any:
@@ -158,7 +162,7 @@ def provenance_text(*results: StudyResults) -> str:
         f"`{one.study.name}`: {warning}" if len(results) > 1 else warning for one in results for warning in _warned(one)
     ]
     if aside := store.set_aside():
-        warnings.append(f"Damaged result files were set aside: {_list(f'`{name}`' for name in aside)}.")
+        warnings.append(f"Files of results that do not fit were set aside: {_list(f'`{name}`' for name in aside)}.")
     parts = []
     if sources:
         parts.append(":::{dropdown} Where these numbers come from\n" + "\n\n".join(sources) + "\n:::")
@@ -178,8 +182,9 @@ def _source(results: StudyResults) -> str:
     widths = {config.width for config in results.configs.values()}
     images = {config.train_images for config in results.configs.values()}
     return (
-        f"Study `{study.name}`: {len(results.configs)} runs "
-        f"({len(results.levels)} levels; seeds {_list(seeds)}), width {_list(widths)}, {_list(epochs)} epochs of "
+        f"Study `{study.name}`: {plural(len(results.configs), 'run')} "
+        f"({plural(len(results.trained), 'level')}; seed{'s' * (len(seeds) > 1)} {_list(seeds)}), "
+        f"width {_list(widths)}, {_list(epochs)} epoch{'s' * (epochs != {1})} of "
         f"{_list(f'{count:,}' for count in images)} images, "
         f"{_list({fact['precision'] for fact in facts})}. "
         f"Made with {_list(_machines(facts))}; torch {_list({fact['versions']['torch'] for fact in facts})}; "
@@ -202,14 +207,20 @@ def _warned(results: StudyResults) -> list[str]:
     if results.missing:
         warnings.append(
             f"{len(results.missing)} of the {len(results.missing) + len(results.runs)} runs that the study plans are "
-            f"not in the store yet; each table says how many seeds it rests on. "
+            f"not in the store yet; each table says how many seeds it rests on, and its verdicts are interim. "
             f"`make results STUDY={study.name}` trains them."
         )
     if diverged := list(results.runs[results.runs["diverged"]]["id"]):
         warnings.append(f"Diverged (the loss stopped being a number): {_list(f'`{run}`' for run in diverged)}.")
     if older := results.older_code():
-        warnings.append(f"{len(older)} of these runs were made by other code than today's library.")
+        were = "was" if len(older) == 1 else "were"
+        warnings.append(f"{len(older)} of these runs {were} made by other code than today's library.")
     return warnings
+
+
+def plural(count: int, noun: str) -> str:
+    """``1 run``, ``2 runs``, ``1,200 runs``."""
+    return f"{count:,} {noun}{'s' * (count != 1)}"
 
 
 def _list(values: Any) -> str:
@@ -218,7 +229,7 @@ def _list(values: Any) -> str:
 
 def _machines(facts: list[dict]) -> list[str]:
     counts = Counter(map(machine, facts))
-    return [f"{name} ({count} runs)" if len(counts) > 1 else name for name, count in counts.items()]
+    return [f"{name} ({plural(count, 'run')})" if len(counts) > 1 else name for name, count in counts.items()]
 
 
 def machine(fact: dict) -> str:
@@ -229,7 +240,7 @@ def machine(fact: dict) -> str:
     if fact["device"] != "cpu":
         return fact["device"]
     instructions = "".join(f" ({name})" for name in fact["cpu"]["instructions"][-1:])
-    return f"{fact['cpu']['model']}{instructions}, {fact['threads']} thread{'s' * (fact['threads'] > 1)}"
+    return f"{fact['cpu']['model']}{instructions}, {plural(fact['threads'], 'thread')}"
 
 
 def processor(fact: dict) -> str:

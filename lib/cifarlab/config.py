@@ -126,7 +126,7 @@ class RunConfig(BaseModel):
         neutral: dict[str, Any] = {}
         if self.schedule not in WITH_WARMUP:
             neutral["warmup_epochs"] = 2.0
-        if self.schedule not in ("warmup_cosine", "warmup_constant"):
+        if self.schedule not in ("warmup_cosine", "warmup_constant") or self.warmup_epochs == 0:
             neutral["warmup_offset"] = 0.01
         if self.optimizer == "muon":
             neutral["weight_decay"] = 0.0

@@ -10,6 +10,8 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
 from cifarlab import store
 from cifarlab.config import RunConfig
 from cifarlab.errors import LabError
@@ -65,10 +67,39 @@ def progress_path(run_id: str) -> Path:
     return scratch_folder() / f"{run_id}.progress.json"
 
 
+def lock_path(run_id: str) -> Path:
+    """What the process that trains a run holds locked."""
+    return scratch_folder() / f"{run_id}.lock"
+
+
 def clear(run_id: str) -> None:
-    """Remove what a run needs no more once its result is in the store."""
-    checkpoint_path(run_id).unlink(missing_ok=True)
-    progress_path(run_id).unlink(missing_ok=True)
+    """Remove what a run needs no more once its result is in the store, also what a kill left half-written."""
+    half_written = scratch_folder().glob(f".{run_id}.*.part")
+    for path in (checkpoint_path(run_id), progress_path(run_id), *half_written):
+        path.unlink(missing_ok=True)
+
+
+def under_way(run_id: str) -> bool:
+    """Whether another process trains this run now."""
+    path = lock_path(run_id)
+    if not path.exists():
+        return False
+    try:
+        with FileLock(path, timeout=0):
+            return False
+    except Timeout:
+        return True
+
+
+def take(todo: deque[RunConfig]) -> RunConfig:
+    """Remove and return the first run that nobody trains; where all are under way elsewhere, the first of them.
+
+    Two calls on one store then share the work, and none waits for a run that the other is at while there are others.
+    """
+    place = next((place for place, config in enumerate(todo) if not under_way(config.id)), 0)
+    config = todo[place]
+    del todo[place]
+    return config
 
 
 def missing(configs: Iterable[RunConfig]) -> list[RunConfig]:
@@ -108,9 +139,13 @@ def execute_all(
 
     with bar:
         if executor is None:
-            for config in todo:
+            while todo:
                 if stop_after_seconds is not None and time.monotonic() - started > stop_after_seconds:
                     break
+                config = take(todo)
+                if store.path_of(config.id).exists():  # another call has finished it
+                    bar.finish(config.id)
+                    continue
                 try:
                     execute(config, device, threads)
                 except RunFailedError as error:
@@ -127,10 +162,13 @@ def execute_all(
                 left = None
             try:
                 while todo and (at_once is None or len(pending) < at_once):
-                    pending[executor.submit(execute, todo[0], device, threads)] = todo[0]
-                    todo.popleft()
+                    config = take(todo)
+                    if store.path_of(config.id).exists():
+                        bar.finish(config.id)
+                        continue
+                    pending[executor.submit(execute, config, device, threads)] = config
             except BrokenExecutor as error:
-                failed(f"{len(todo)} runs were not started: {error}. The next call tries them again.")
+                failed(f"{len(todo) + 1} runs were not started: {error}. The next call tries them again.")
                 todo.clear()
             done, _ = wait(pending, timeout=left, return_when=FIRST_COMPLETED)
             for future in done:
@@ -144,7 +182,9 @@ def execute_all(
 
 
 def progress() -> dict[str, dict[str, int]]:
-    """Runs under way or interrupted: id to the epochs finished and asked for."""
+    """Runs under way or interrupted, by id: ``epochs`` finished ``of`` how many, on how many ``threads``, by which
+    ``pid``, and whether that process is ``alive``.
+    """
     found = {}
     for path in sorted(scratch_folder().glob("*.progress.json")):
         try:

@@ -20,9 +20,6 @@ from cifarlab.config import ConfigError, RunConfig
 from cifarlab.errors import LabError
 from cifarlab.paths import scratch_folder
 
-# Enough training images to see how well the network fits them, for a twelfth of an epoch's arithmetic.
-FIT_IMAGES = 10_000
-
 
 class DeviceError(LabError):
     """The device that was asked for is not there."""
@@ -109,7 +106,8 @@ def run(
 ) -> store.Result:
     """Return the result of ``config``: from the store, or by training (or resuming) it and writing its file.
 
-    Two processes that ask for the same run at once train it once: the second waits and reads.
+    Two processes that ask for the same run at once train it once: the second waits and reads. A run that goes on keeps
+    the number of threads that it began with, whatever ``threads`` says.
 
     Raises:
         ConfigError: ``threads`` is not a number from 1, or there is no compiler for ``compiled``. DatasetError,
@@ -122,35 +120,37 @@ def run(
     device = device or choose_device()
     if device.type == "cpu":
         keep_freed_memory()
-    scratch = scratch_folder()
-    scratch.mkdir(parents=True, exist_ok=True)
-    with FileLock(scratch / f"{config.id}.lock"):
+    provenance.code_digest()  # once, of what is imported here: the files may be edited while another trains this run
+    store.make_folder(scratch_folder())
+    with FileLock(execution.lock_path(config.id)):
         if found := store.read(config.id):
             execution.clear(config.id)
             return found
         check_compiler(config, device)
-        train_images, val_images = data.split(data.load(config), config)
+        train_images, val_images = (part.to(device) for part in data.split(data.load(config), config))
         checkpoint, progress = execution.checkpoint_path(config.id), execution.progress_path(config.id)
+        if begun := execution.progress().get(config.id, {}).get("threads"):
+            torch.set_num_threads(begun)  # with another number of threads sums are rounded in another order
 
         def report(history: list[dict[str, float]]) -> None:
-            store.write_text(progress, json.dumps({"pid": os.getpid(), "epochs": len(history), "of": config.epochs}))
+            store.write_text(progress, json.dumps({
+                "pid": os.getpid(), "epochs": len(history), "of": config.epochs, "threads": torch.get_num_threads()}))
             if on_epoch:
                 on_epoch(history)
 
-        # Before training: the files may be edited while it runs.
         facts = provenance.describe(
             device, torch.get_num_threads(), data.dataset_md5() if config.dataset == "cifar10" else None
         )
         started = time.perf_counter()
         trained = training.train(
-            config, train_images.to(device), val_images.to(device), checkpoint, report, on_step,
+            config, train_images, val_images, checkpoint, report, on_step,
             {name: facts[name] for name in ("code_digest", "device", "threads")},
         )
-        fit = data.Images(train_images.pixels[:FIT_IMAGES], train_images.labels[:FIT_IMAGES]).to(device)
-        fit_score = training.score(training.predict(trained.model, fit, config), fit.labels)
+        fit_score = training.fit_score(trained.model, train_images, config)
         wall_seconds = time.perf_counter() - started
         store.write_bytes(weights_path(config.id), half_precision_bytes(trained.model))
         result = make_result(config, trained, fit_score, wall_seconds, facts | provenance.peak_memory(device))
+        store.put_aside_evidence(config.id)
         store.write(result)
         execution.clear(config.id)
     return result

@@ -14,6 +14,8 @@ import numpy as np
 import pandas as pd
 
 CONFIDENCE = 0.95
+# Differences that are nearer to each other than this are equal but for the last digits of their computation.
+TIE = 1e-12
 
 
 @dataclass(frozen=True)
@@ -77,10 +79,13 @@ def direction(difference: Estimate, same_within: float | None = None) -> str:
 
     ``same`` is an equivalence: the whole interval lies within ±``same_within``. ``unclear`` says that the interval
     includes 0 and reaches further than that. Nothing to compare is ``none``. A difference can be both real and
-    negligible; then it is named by its sign.
+    negligible; then it is named by its sign. The same difference with every seed is a tie of rounded figures and no
+    certainty: its sign is not concluded from.
     """
     if difference.n < 2:
         return "one seed" if difference.n else "none"
+    if difference.high - difference.low < TIE:
+        return "same" if _within(difference, same_within) else "unclear"
     if difference.low > 0:
         return "higher"
     if difference.high < 0:
@@ -93,15 +98,21 @@ def _within(difference: Estimate, margin: float | None) -> bool:
 
 
 def on_claim(difference: Estimate, supporting: str, same_within: float | None = None) -> str:
-    """What a difference says of a claim: ``Supported``, ``Contradicted`` or ``Undecided``.
+    """What a difference says of a claim: ``Supported``, ``Contradicted``, ``Negligible`` or ``Undecided``.
 
-    ``supporting`` is the outcome of :func:`direction` that the claim foretells: ``higher``, ``lower`` or ``same``.
+    ``supporting`` is the outcome of :func:`direction` that the claim foretells: ``higher``, ``lower`` or ``same``. A
+    claim of ``same`` is contradicted only by an interval that lies outside ±``same_within`` altogether, one of a
+    difference only by the opposite one; where any difference is too small to matter, that is said.
     """
     found = direction(difference, same_within)
-    # A difference may be both real and small: a claim that there is hardly any is then right.
-    if found == supporting or (supporting == "same" and _within(difference, same_within)):
+    if supporting == "same":
+        if _within(difference, same_within):  # whether or not the difference is real
+            return "Supported"
+        outside = same_within is not None and (difference.low > same_within or difference.high < -same_within)
+        return "Contradicted" if outside else "Undecided"
+    if found == supporting:
         return "Supported"
-    return "Contradicted" if found in ("higher", "lower", "same") else "Undecided"
+    return {"higher": "Contradicted", "lower": "Contradicted", "same": "Negligible"}.get(found, "Undecided")
 
 
 def verdict(
@@ -122,7 +133,8 @@ def _worded(
     """The sentence for one outcome of :func:`direction` or of :attr:`Comparison.word`."""
     unit = f" {unit}" if unit else ""
     amount = f"{abs(difference.mean):.{digits}f}{unit}"
-    interval = f"95 % interval {difference.low:+.{digits}f} to {difference.high:+.{digits}f}{unit}, n = {difference.n}"
+    low, high = (_end(value, digits) for value in (difference.low, difference.high))
+    interval = f"95 % interval {low} to {high}{unit}, n = {difference.n}"
     interval += f", effect size {effect_size:+.1f}" if math.isfinite(effect_size) else ""
     match word:
         case "higher" | "lower":
@@ -150,6 +162,14 @@ def _worded(
     )
 
 
+def _end(value: float, digits: int) -> str:
+    """An end of an interval with its sign; rounding does not hide on which side of 0 it lies."""
+    text = f"{value:+.{digits}f}"
+    if value == 0 or float(text) != 0 or math.isnan(value):
+        return text
+    return np.format_float_positional(value, precision=1, fractional=False, sign=True)
+
+
 def against(estimate: Estimate, target: float, whose: str, unit: str = " %") -> str:
     """One sentence on a mean beside a fixed figure, such as another report's: where its interval lies."""
     mark = f"{target:.2f}{unit}"
@@ -172,14 +192,17 @@ def epochs_to_reach(history: pd.DataFrame, column: str, target: float) -> pd.Ser
     return reached.reindex(sorted(history["seed"].unique())).astype(float)
 
 
-def curve_height(history: pd.DataFrame, column: str = "val_accuracy") -> pd.Series:
-    """The mean of a curve over all epochs, by seed: high where it rises early."""
+def curve_height(history: pd.DataFrame, column: str = "val_accuracy", first: int | None = None) -> pd.Series:
+    """The mean of a curve over its ``first`` epochs (None: all), by seed: high where it rises early."""
+    if first is not None:
+        history = history[history["epoch"] <= first]
     return history.astype({column: float}).groupby("seed")[column].mean()
 
 
-# Epochs that a curve needs to turn once, and what is said of shorter ones.
+# Epochs that a curve needs to turn once; and how many before its turns are compared, and what is said of shorter ones.
 FEWEST_TO_TURN = 3
-TOO_SHORT_TO_TURN = "A curve this short cannot turn, so nothing is compared."
+ENOUGH_TO_TURN = 10
+TOO_SHORT_TO_TURN = "Curves this short have too few places to turn: nothing is compared."
 
 
 def oscillation(history: pd.DataFrame, column: str = "val_loss") -> pd.Series:
@@ -198,6 +221,10 @@ def oscillation(history: pd.DataFrame, column: str = "val_loss") -> pd.Series:
     return ordered.groupby("seed")[column].apply(back_and_forth)
 
 
+# The deviation of two or three differences says too little to divide by.
+FEWEST_FOR_EFFECT_SIZE = 4
+
+
 # --- a study's comparisons ------------------------------------------------------------------------------------------
 
 
@@ -207,7 +234,8 @@ class Comparison:
 
     ``p``: two-sided paired t test. ``p_holm``: the same, corrected for all comparisons that were planned (Holm 1979).
     ``p_same``: paired equivalence test, two one-sided t tests (Schuirmann 1987), against ±``same_within``.
-    ``effect_size``: mean difference over the differences' standard deviation (Cohen's d_z). NaN without an interval.
+    ``effect_size``: mean difference over the differences' standard deviation (Cohen's d_z); NaN below
+    :data:`FEWEST_FOR_EFFECT_SIZE` pairs. NaN without an interval.
     """
 
     level: str
@@ -271,11 +299,12 @@ def compare_pairs(
         p = p_same = effect = math.nan
         if difference.n >= 2:
             a, b = (part.to_numpy(float) for part in _paired(values[level], values[reference]))
-            spread = float(np.std(a - b, ddof=1))
-            if spread > 1e-12:
+            spread = scatter(values[level], values[reference])
+            if spread > TIE:
                 p = float(scipy_stats.ttest_rel(a, b).pvalue)
                 p_same = float(ttost_paired(a, b, -same_within, same_within)[0])
-                effect = difference.mean / spread
+                if difference.n >= FEWEST_FOR_EFFECT_SIZE:
+                    effect = difference.mean / spread
             else:
                 # The same difference with every seed is a tie of rounded figures, not certainty: the tests divide by
                 # its spread, 0, and nothing is shown but that it is small, where it is.
@@ -327,6 +356,22 @@ def _differ(a: Estimate, b: Estimate) -> bool:
     found = scipy_stats.ttest_ind_from_stats(
         a.mean, deviation(a), a.n, b.mean, deviation(b), b.n, equal_var=False)
     return bool(found.pvalue < 1 - CONFIDENCE)
+
+
+def scatter(a: pd.Series, b: pd.Series) -> float:
+    """The standard deviation of a - b over the seeds that both have; NaN for fewer than two."""
+    a, b = _paired(a, b)
+    return float((a - b).std(ddof=1))
+
+
+def detectable(seeds: int, planned: int) -> float:
+    """How many deviations of the paired differences their mean must exceed to survive Holm's correction.
+
+    For the strongest of ``planned`` comparisons, each of ``seeds`` pairs: the paired t test at 5 % over their number.
+    """
+    from scipy import stats as scipy_stats
+
+    return float(scipy_stats.t.ppf(1 - (1 - CONFIDENCE) / (2 * planned), seeds - 1)) / math.sqrt(seeds)
 
 
 def p_text(p: float) -> str:

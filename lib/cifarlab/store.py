@@ -6,6 +6,7 @@ import itertools
 import json
 import os
 import warnings
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -147,7 +148,23 @@ def write_bytes(path: Path, content: bytes) -> None:
             "a run goes on from its last checkpoint."
         ) from error
     finally:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder and those above it, where they are not there.
+
+    Raises:
+        StoreError: the disk refused.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreError(
+            f"The folder {path} could not be made: {error.strerror or error}. Choose another for results with "
+            "CIFARLAB_RESULTS."
+        ) from error
 
 
 def write(result: Result) -> Path:
@@ -170,9 +187,29 @@ def put_aside(path: Path, why: str, remedy: str) -> None:
     )
 
 
+def put_aside_evidence(run_id: str) -> None:
+    """Put aside the test predictions and weights that were kept of an earlier run with this id."""
+    for folder in ("predictions", "models"):
+        for path in sorted((results_root() / folder).glob(f"{run_id}.*")):
+            if path.suffix != ".damaged":
+                put_aside(path, f"{path.name} in {folder}/ is of an earlier run of this configuration",
+                          "`python -m cifarlab final-test` makes it again.")
+
+
+def _of_newer_library(fields: Any) -> bool:
+    """Whether a result file's fields are those of a later version: another schema, or choices unknown here."""
+    if not isinstance(fields, dict) or not isinstance(fields.get("config"), dict):
+        return False
+    schema = fields.get("schema_version")
+    later = isinstance(schema, int) and schema > SCHEMA
+    return later or (schema == SCHEMA and fields["config"].keys() > RunConfig.model_fields.keys())
+
+
 def _read(path: Path) -> Result | None:
+    fields = None
     try:
-        result = Result.model_validate(json.loads(path.read_bytes()))
+        fields = json.loads(path.read_bytes())
+        result = Result.model_validate(fields)
         if result.id != path.stem:
             raise ValueError(f"it holds the run {result.id!r}")
         return result
@@ -180,6 +217,11 @@ def _read(path: Path) -> Result | None:
         return None
     except (ValidationError, ConfigError, ValueError, TypeError) as error:
         reason = " ".join(str(error).split())[:200]
+        if _of_newer_library(fields):
+            raise StoreError(
+                f"The result file {path.name} was written by a newer version of this library ({reason}). It is left "
+                "as it is: update the library, or choose another folder for results with CIFARLAB_RESULTS."
+            ) from None
         put_aside(
             path, f"The result file {path.name} is damaged or foreign ({reason})",
             "Restore it from git, or run its study again to make a new one.",
@@ -191,6 +233,9 @@ def read(run_id: str) -> Result | None:
     """Return the result of ``run_id``, or None where there is none.
 
     A damaged or foreign file is set aside under another name, with a :class:`DamagedResultWarning` that names it.
+
+    Raises:
+        StoreError: a newer version of this library wrote it.
     """
     return _read(path_of(run_id))
 
@@ -202,8 +247,8 @@ def read_all() -> list[Result]:
 
 
 def set_aside() -> list[str]:
-    """Names of the results and predictions that were set aside as damaged and still lie there."""
-    folders = (runs_folder(), results_root() / "predictions")
+    """Names of the results, predictions and models that were set aside and still lie there."""
+    folders = (runs_folder(), results_root() / "predictions", results_root() / "models")
     return sorted(path.name for folder in folders for path in folder.glob("*.damaged"))
 
 

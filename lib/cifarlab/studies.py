@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import pandas as pd
 import yaml
@@ -40,7 +40,7 @@ class Study(BaseModel):
     question: str
     factor: str
     preset: Literal["smoke", "laptop", "report"]
-    seeds: tuple[int, ...] = Field(min_length=1)
+    seeds: tuple[Annotated[int, Field(strict=True, ge=0)], ...] = Field(min_length=1)
     reference: str
     fixed: dict[str, Any] = {}
     levels: dict[str, dict[str, Any]] = Field(min_length=1)
@@ -48,7 +48,15 @@ class Study(BaseModel):
 
     @model_validator(mode="after")
     def _cross(self) -> Self:
+        for where, settings in (("fixed", self.fixed), *self.levels.items(), *self.crossed.items()):
+            if "seed" in settings:
+                raise ValueError(f"{where}: seed is not for a study to set; its field seeds does")
+        if both := sorted(self.set_by_every_level & self.fixed.keys()):
+            raise ValueError(f"fixed: {', '.join(both)} would change nothing, every level sets it")
         if self.crossed:
+            for name in (*self.levels, *self.crossed):
+                if CROSS in name:
+                    raise ValueError(f"{name!r} has {CROSS!r} in it, which joins the two names of a crossed study")
             for level, settings in self.levels.items():
                 for name, others in self.crossed.items():
                     if both := sorted(settings.keys() & others.keys()):
@@ -69,7 +77,7 @@ class Study(BaseModel):
 
     @property
     def settings(self) -> list[str]:
-        """The settings of a crossed study's second factor; of any other one empty name."""
+        """The settings of a crossed study's second factor; of any other one empty name, as a rule."""
         return list(dict.fromkeys(level.partition(CROSS)[2] for level in self.levels))
 
     @property
@@ -135,6 +143,8 @@ class _UniqueKeys(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
         seen = set()
         for key_node, _ in node.value:
+            if key_node.tag == "tag:yaml.org,2002:merge":
+                continue
             key = self.construct_object(key_node, deep=deep)
             if key in seen:
                 raise yaml.YAMLError(f"{key!r} appears twice (line {key_node.start_mark.line + 1})")
@@ -163,15 +173,22 @@ def load(name: str, folder: Path | None = None) -> Study:
         known = sorted(p.stem for p in folder.glob("*.yml"))
         raise StudyError(f"study: {name!r} is not known{did_you_mean(name, known)}. Known: {', '.join(known)}.")
     try:
-        study = Study(name=name, **yaml.load(path.read_text(encoding="utf-8"), _UniqueKeys))
+        fields = yaml.load(path.read_text(encoding="utf-8"), _UniqueKeys)
+        if not isinstance(fields, dict):
+            raise StudyError("it is empty or no list of fields such as `title: …`")
+        if "name" in fields:
+            raise StudyError("unknown field 'name': a study is named by its file")
+        study = Study(**{str(field): value for field, value in fields.items()}, name=name)
         if study.reference not in study.levels:
             raise StudyError(f"reference: {study.reference!r} is not one of its levels")
         if len(set(study.seeds)) < len(study.seeds):
             raise StudyError("seeds: one appears twice")
-        study.runs(seeds=study.seeds[:1])
+        study.runs()
     except ValidationError as error:
         raise StudyError("\n".join(f"{path.name}: {_sentence(problem)}" for problem in error.errors())) from None
-    except (yaml.YAMLError, ConfigError, StudyError, TypeError) as error:
+    except UnicodeDecodeError as error:
+        raise StudyError(f"{path.name}: it is not written in UTF-8 ({error}). Save it as UTF-8.") from None
+    except (yaml.YAMLError, ConfigError, StudyError) as error:
         raise StudyError(f"{path.name}: {error}") from None
     return study
 
@@ -179,7 +196,9 @@ def load(name: str, folder: Path | None = None) -> Study:
 def _sentence(problem: Any) -> str:
     if not problem["loc"]:
         return problem["msg"].removeprefix("Value error, ")
-    where = ".".join(str(part) for part in problem["loc"])
+    where = ".".join(str(part) for part in problem["loc"] if part != "[key]")
+    if "[key]" in problem["loc"]:
+        return f"{where}: the name {problem['input']!r} is no text for YAML. Put it in quotes."
     if problem["type"] == "extra_forbidden":
         known = [name for name in Study.model_fields if name != "name"]
         return f"unknown field {where!r}{did_you_mean(where, known)}. Known: {', '.join(known)}."
@@ -230,8 +249,12 @@ class StudyResults:
 
     @property
     def best_settings(self) -> dict[str, str]:
-        """Of each main level the whole name with the setting of the highest mean final validation accuracy."""
-        mean = {level: self.values("val_accuracy", level).mean() for level in self.levels}
+        """Of each main level the whole name with the setting of the highest mean final validation accuracy.
+
+        A setting at which a run diverged is no choice, unless there is no other.
+        """
+        lost = set(self.runs[self.runs["diverged"]]["level"])
+        mean = {level: (level not in lost, self.values("val_accuracy", level).mean()) for level in self.levels}
         best: dict[str, str] = {}
         for level in mean:
             main = level.partition(CROSS)[0]
@@ -283,8 +306,17 @@ def ensure(
                 f"{name}: {overrides[name]!r} would change nothing: every level of study {study.name!r} sets {name} "
                 "itself."
             )
+    if "seed" in overrides:
+        raise StudyError("seed: a study has several; give `seeds`, such as [0, 1].")
     changed = _changed(study, seeds, levels, preset=preset, **overrides)
     wanted = study.runs(levels, seeds, preset, **overrides)
+    for name, value in overrides.items():
+        # A field without effect beside others takes a value of its own: see RunConfig.
+        if value is not None and all(getattr(config, name) != value for _, config in wanted):
+            raise StudyError(
+                f"{name}: {value!r} would change nothing: beside its other settings no run of study {study.name!r} "
+                f"makes use of it."
+            )
     if bool(changed) if train is None else train:
         runs = [config for _, config in wanted]
         failures = execute_packed(runs, device) if executor is None else execute_all(runs, executor, device)
@@ -347,14 +379,23 @@ def as_list(name: str, value: Any, kind: type) -> list | None:
     return found
 
 
+def _differ(ids: Callable[[dict[str, Any]], set[str]], given: dict[str, Any], wanted: set[str]) -> bool:
+    """Whether ``given`` makes other runs than those ``wanted``, or none at all."""
+    try:
+        return ids(given) != wanted
+    except (ConfigError, StudyError):
+        return True
+
+
 def _changed(study: Study, seeds: list[int] | None, levels: list[str] | None, **given: Any) -> dict[str, Any]:
     """The parameters that were given and make the runs others than the study's own."""
     def ids(values: dict[str, Any]) -> set[str]:
         return {config.id for _, config in study.runs(levels, seeds, **values)}
 
-    wanted = ids(given)
-    changed = {
-        name: value for name, value in given.items() if value is not None and ids(given | {name: None}) != wanted
-    }
+    wanted, own = ids(given), ids({})
+    changed = {name: value for name, value in given.items() if value is not None and wanted != own}
+    # Of several, those without which the runs would be others; all, where each could be left out alone.
+    needed = {name: value for name, value in changed.items() if _differ(ids, given | {name: None}, wanted)}
+    changed = needed or changed
     lists = (("seeds", seeds, study.seeds), ("levels", levels, study.levels))
     return changed | {name: value for name, value, own in lists if value is not None and value != list(own)}

@@ -106,13 +106,14 @@ def costs(results: StudyResults) -> pd.DataFrame:
 
 
 def study_table(
-    results: StudyResults, comparisons: Sequence[Comparison], cost: pd.DataFrame | None = None
+    results: StudyResults, comparisons: Sequence[Comparison], cost: pd.DataFrame | None = None, tested: bool = True
 ) -> Styler:
     """One row a level: n, cost, final figures, the difference to the reference and what may be said of it.
 
     ``comparisons`` against other levels than the study's reference are passed over, unless the study is crossed: then
     each row has one reference under its own setting. Runs that diverged are counted beside n and have no part in the
-    figures. ``cost`` is the answer of :func:`costs` where a page has it already.
+    figures. ``cost`` is the answer of :func:`costs` where a page has it already. Without ``tested`` the differences
+    are shown and nothing is concluded from them.
     """
     references = {results.study.reference}
     if len(results.study.settings) > 1:
@@ -121,17 +122,12 @@ def study_table(
     cost = costs(results) if cost is None else cost
     rows = []
     for level in results.trained:
-        def mean(column: str, level: str = level) -> str:
-            value = results.values(column, level).astype(float).mean()
-            return "–" if math.isnan(value) else f"{value:.3f}"
-
-        accuracies = 100 * results.values("val_accuracy", level)
         row = {
             results.study.factor: level, "n": counted(results, level),
             "parameters": f"{cost.parameters[level]:,}", "MACs (M)": f"{cost.macs[level] / 1e6:.1f}",
             "s / epoch": seconds(cost.seconds[level]),
-            "train loss": mean("train_loss"), "val. loss": mean("val_loss"),
-            "val. acc. (%)": plus_minus(mean_interval(accuracies)) if len(accuracies) else DIVERGED,
+            "train loss": mean_of(results, level, "train_loss"), "val. loss": mean_of(results, level, "val_loss"),
+            "val. acc. (%)": accuracy_of(results, level),
         }
         if comparison := against.get(level):
             row |= {
@@ -141,8 +137,24 @@ def study_table(
         else:
             own = "reference" if level in references else "–"
             row |= {"difference (points)": own, "p (Holm)": "", "verdict": ""}
+        if not tested:
+            del row["p (Holm)"], row["verdict"]
         rows.append(row)
     return as_shown(rows)
+
+
+def mean_of(results: StudyResults, level: str, column: str) -> str:
+    """The mean of a final figure over a level's runs; – where none has it."""
+    value = results.values(column, level).astype(float).mean()
+    return "–" if math.isnan(value) else f"{value:.3f}"
+
+
+def accuracy_of(results: StudyResults, level: str, digits: int = 2) -> str:
+    """A level's final validation accuracy in percent and its interval, or that every run diverged."""
+    if not len(accuracies := results.values("val_accuracy", level)):
+        return DIVERGED
+    known = accuracies.dropna().astype(float)  # a study may hold no images out
+    return plus_minus(mean_interval(100 * known), digits) if len(known) else "–"
 
 
 def counted(results: StudyResults, level: str) -> int | str:
@@ -180,8 +192,12 @@ def in_words(cells: pd.Series) -> bool:
 
 
 def plus_minus(estimate: stats.Estimate, digits: int = 2) -> str:
-    """A mean and, from two values on, the half width of its interval, for a table that has n in a column of its own."""
-    return f"{estimate.mean:.{digits}f}" + (f" ± {estimate.half_width:.{digits}f}" if estimate.n > 1 else "")
+    """A mean and, from two values on, the half width of its interval, for a table that has n in a column of its own.
+
+    Values that are all the same are a tie of what was counted, and no certainty: no interval is shown.
+    """
+    spread = estimate.n > 1 and estimate.half_width > 0
+    return f"{estimate.mean:.{digits}f}" + (f" ± {estimate.half_width:.{digits}f}" if spread else "")
 
 
 def with_n(estimate: stats.Estimate, unit: str, digits: int = 2) -> str:
@@ -237,6 +253,24 @@ def verdicts_by_setting(comparisons: Sequence[Comparison], reference: str, headi
     return "\n".join(lines) or NOTHING
 
 
+def changes_by_setting(results: StudyResults, reference: str, base: str) -> str:
+    """Whether what a level gains over ``reference`` depends on the setting of a crossed study: a Markdown list.
+
+    Each level's gain under every other setting against its gain under ``base``, by seed: a difference of differences,
+    since one verdict under each setting says nothing of their difference.
+    """
+    values = figures_of(results, "val_accuracy")
+    gains = {
+        level: values[level] - values[other] for level in values
+        if (other := reference + CROSS + level.partition(CROSS)[2]) in values and other != level
+    }
+    pairs = [
+        (main + CROSS + setting, main + CROSS + base)
+        for main in results.study.mains if main != reference for setting in results.study.settings if setting != base
+    ]
+    return verdicts(compare_planned(gains, pairs), f"gain over {reference}")
+
+
 def carried_over(
     narrow: StudyResults, comparisons: Sequence[Comparison], wide: StudyResults,
     where: Literal["width", "epochs"] = "width",
@@ -262,10 +296,11 @@ def carried_over(
     return "\n".join(lines) or NOTHING
 
 
-def largest_departure(study: Study) -> float:
-    """By how many percent the number of parameters furthest from the reference's departs from it."""
+def largest_departure(study: Study) -> str:
+    """By how much the number of parameters furthest from the reference's departs from it: ``8 % fewer``."""
     counts = {level: layers.parameter_count(models.build(study.config(level, 0))) for level in study.levels}
-    return 100 * max(abs(count / counts[study.reference] - 1) for count in counts.values())
+    departure = max((count / counts[study.reference] - 1 for count in counts.values()), key=abs)
+    return f"{100 * abs(departure):.0f} % {'more' if departure > 0 else 'fewer'}"
 
 
 def first_epoch(reached: pd.Series) -> str:
@@ -273,6 +308,8 @@ def first_epoch(reached: pd.Series) -> str:
 
     Where the median run never gets there, how many do.
     """
+    if reached.empty:
+        return "–"
     finite = reached.notna().sum()
     middle = reached.fillna(float("inf")).median()
     if middle < float("inf"):

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cifarlab import checkpoints, data, models
+from cifarlab import checkpoints, data, models, store
 from cifarlab.config import RunConfig
 from cifarlab.optimizers import make_optimizers
 from cifarlab.precision import autocast, bfloat16_products
@@ -81,7 +81,7 @@ def reproducible(device: torch.device) -> Iterator[None]:
 
 
 def gradient_norms(model: nn.Module) -> dict[str, Tensor]:
-    """The L2 norm () of the gradient of each convolution's and linear layer's weights, first layer first."""
+    """The L2 norm of the gradient of each convolution's and linear layer's weights, first layer first."""
     return {
         name.removesuffix(".weight"): parameter.grad.norm()
         for name, parameter in model.named_parameters()
@@ -180,6 +180,16 @@ def score(logits: Tensor, labels: Tensor) -> tuple[float, float]:
     return F.cross_entropy(logits, labels).item(), (logits.argmax(1) == labels).double().mean().item()
 
 
+# Enough training images to see how well the network fits them, for a twelfth of an epoch's arithmetic.
+FIT_IMAGES = 10_000
+
+
+def fit_score(model: nn.Module, train_images: data.Images, config: RunConfig) -> tuple[float, float]:
+    """The :func:`score` on the first training images, without augmentation and with the network in evaluation mode."""
+    fit = data.Images(train_images.pixels[:FIT_IMAGES], train_images.labels[:FIT_IMAGES])
+    return score(predict(model, fit, config), fit.labels)
+
+
 def train(
     config: RunConfig,
     train_images: data.Images,
@@ -211,10 +221,16 @@ def train(
     gradients: list[dict[str, Any]] = []
     diverged = False
     if checkpoint and (state := checkpoints.load(checkpoint)):
-        model.load_state_dict(state["model"])
-        for objects, states in ((optimizers, state["optimizers"]), (schedulers, state["schedulers"])):
-            for one, its_state in zip(objects, states, strict=True):
-                one.load_state_dict(its_state)
+        try:
+            model.load_state_dict(state["model"])
+            for objects, states in ((optimizers, state["optimizers"]), (schedulers, state["schedulers"])):
+                for one, its_state in zip(objects, states, strict=True):
+                    one.load_state_dict(its_state)
+        except (KeyError, ValueError, RuntimeError) as error:
+            store.put_aside(
+                checkpoint, f"The checkpoint {checkpoint.name} is of another network or optimizer "
+                f"({type(error).__name__})", "The run starts from its first epoch.")
+            return train(config, train_images, val_images, checkpoint, on_epoch, on_step, sitting)
         history, diverged = state["history"], state["diverged"]
         sittings, gradients = state["sittings"], state["gradients"]
         if on_epoch:
