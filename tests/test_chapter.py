@@ -28,11 +28,6 @@ def test_a_switch_that_is_neither_true_nor_false_is_refused(switch):
         chapter.check_parameters([declared, f'# Parameters\n{switch} = "no"\n'])
 
 
-@pytest.mark.parametrize(("epochs", "expected"), [(20, 2.0), (5, 0.5), (None, None), ("two", None), (-3, None)])
-def test_the_warm_up_keeps_its_share_of_a_number_of_epochs_and_leaves_other_values_to_be_refused(epochs, expected):
-    assert chapter.tenth(epochs) == expected
-
-
 @pytest.fixture
 def found(smoke_results, monkeypatch):
     monkeypatch.setenv("CIFARLAB_RESULTS", str(smoke_results))

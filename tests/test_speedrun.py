@@ -88,3 +88,10 @@ def test_the_records_names_stay_inside_the_frame(seconds):
         box = text.get_window_extent()
         assert frame.x0 <= box.x0 and box.x1 <= frame.x1, text.get_text()
         assert frame.y0 <= box.y0 and box.y1 <= frame.y1, text.get_text()
+
+
+def test_what_the_closing_recipe_takes_from_the_speedrun_was_tried_on_held_out_images():
+    recipe = studies.load("recipe").levels["with augmentation"]
+    tried = studies.load("speedrun-parts").levels.values()
+    for part in (("optimizer", "learning_rate", "momentum"), ("label_smoothing",)):
+        assert any(all(level.get(name) == recipe[name] for name in part) for level in tried), part

@@ -115,6 +115,18 @@ def test_a_parameter_that_every_level_sets_is_refused_and_kept_from_side_studies
     assert asked == {"required": False, "preset": "report", "width": 6}
 
 
+def test_a_run_of_another_length_keeps_its_warm_ups_share():
+    study = studies.load("dropout")   # one of five epochs
+    assert study.config("none", 0).warmup_epochs == 1
+    assert study.config("none", 0, epochs=1).warmup_epochs == pytest.approx(0.2)
+    assert study.config("none", 0, preset="report").warmup_epochs == pytest.approx(4)
+    assert study.config("none", 0, epochs=1, warmup_epochs=0.5).warmup_epochs == 0.5
+    assert studies.load("warm-up").config("warm-up cosine", 0, epochs=2).warmup_epochs == pytest.approx(0.2)
+    # What a level sets stays: that is what such a study is about.
+    assert studies.load("decay-warm-up").config("two epochs", 0, epochs=8).warmup_epochs == 2
+    assert studies.load("budget").config("8", 0).warmup_epochs == 1.6
+
+
 def test_a_second_factor_is_crossed_with_every_level(tmp_path):
     text = GOOD.replace("reference: plain", "reference: plain / wide")
     text += "crossed:\n  narrow: {width: 2}\n  wide: {width: 6}\n"

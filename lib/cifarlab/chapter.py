@@ -69,11 +69,6 @@ def _is_injected(cell: str) -> bool:
     return cell.splitlines()[:1] == [INJECTED]
 
 
-def tenth(epochs: Any) -> float | None:
-    """A tenth of a number of epochs; None where it is none, which the run's configuration then refuses by name."""
-    return epochs / 10 if type(epochs) is int and epochs > 0 else None
-
-
 def say(name: str, text: str) -> None:
     """Keep ``text`` under ``name`` for the page's prose: ``{glue:md}`name```."""
     from IPython.display import Markdown

@@ -89,7 +89,7 @@ class Study(BaseModel):
         """The run of one level and seed. ``overrides`` whose value is None are left to the preset.
 
         Another preset than the study's own is a budget that wins over ``fixed``. Nothing wins over what a level sets:
-        that is what the study is about.
+        that is what the study is about. Where a run gets another length, its warm-up keeps its share of it.
 
         Raises:
             StudyError: no such level or preset. ConfigError: a value is refused.
@@ -105,11 +105,14 @@ class Study(BaseModel):
                 f"preset: {preset!r} is not known{did_you_mean(preset, list(PRESETS))}. "
                 f"Allowed: {', '.join(PRESETS)}."
             )
-        values = PRESETS[self.preset] | self.fixed
-        if preset != self.preset:
-            values = values | PRESETS[preset]
+        own = PRESETS[self.preset] | self.fixed
         given = {name: value for name, value in overrides.items() if value is not None}
-        return RunConfig.of(**(values | given | self.levels[level] | {"seed": seed}))
+        values = own | (PRESETS[preset] if preset != self.preset else {}) | given | self.levels[level] | {"seed": seed}
+        config = RunConfig.of(**values)
+        length = (own | self.levels[level]).get("epochs", config.epochs)
+        if config.epochs != length and "warmup_epochs" not in given | self.levels[level]:
+            return config.with_(warmup_epochs=config.warmup_epochs * config.epochs / length)
+        return config
 
     def runs(
         self, levels: Sequence[str] | None = None, seeds: Sequence[int] | None = None,
