@@ -116,32 +116,30 @@ def on_claim(difference: Estimate, supporting: str, same_within: float | None = 
 
 
 def verdict(
-    what: str, a: str, b: str, difference: Estimate, unit: str, same_within: float | None = None, digits: int = 2,
-    effect_size: float = math.nan,
+    what: str, a: str, b: str, difference: Estimate, unit: str, same_within: float | None = None, digits: int = 2
 ) -> str:
     """One sentence about ``a - b``, computed from its interval: the only place where such a sentence is worded.
 
     For example ``verdict("final validation accuracy", "warm-up cosine", "constant", d, "points", 0.5)``.
     """
-    return _worded(direction(difference, same_within), what, a, b, difference, unit, same_within, digits, effect_size)
+    alone = Comparison(a, b, difference, math.nan, math.nan, math.nan, same_within, math.nan)
+    return _worded(direction(difference, same_within), what, alone, unit, digits)
 
 
-def _worded(
-    word: str, what: str, a: str, b: str, difference: Estimate, unit: str, same_within: float | None, digits: int,
-    effect_size: float,
-) -> str:
+def _worded(word: str, what: str, comparison: Comparison, unit: str, digits: int) -> str:
     """The sentence for one outcome of :func:`direction` or of :attr:`Comparison.word`."""
+    a, b, difference = comparison.level, comparison.reference, comparison.difference
     unit = f" {unit}" if unit else ""
     amount = f"{abs(difference.mean):.{digits}f}{unit}"
     low, high = (_end(value, digits) for value in (difference.low, difference.high))
     interval = f"95 % interval {low} to {high}{unit}, n = {difference.n}"
-    interval += f", effect size {effect_size:+.1f}" if math.isfinite(effect_size) else ""
+    interval += f", effect size {comparison.effect_size:+.1f}" if math.isfinite(comparison.effect_size) else ""
     match word:
         case "higher" | "lower":
             return f"The {what} of {a} is {word} than that of {b} by {amount} ({interval})."
         case "same":
             return (
-                f"The {what} of {a} and of {b} is the same within ±{same_within:g}{unit} "
+                f"The {what} of {a} and of {b} is the same within ±{comparison.same_within:g}{unit} "
                 f"(difference {difference.mean:+.{digits}f}{unit}; {interval})."
             )
         case "suggestive":
@@ -244,7 +242,7 @@ class Comparison:
     p: float
     p_holm: float
     p_same: float
-    same_within: float
+    same_within: float | None
     effect_size: float
 
     @property
@@ -322,9 +320,9 @@ def compare_pairs(
 
 def comparison_verdict(what: str, comparison: Comparison, unit: str = "points", digits: int = 2) -> str:
     """One sentence about a comparison: :func:`verdict`, held to what the correction leaves of it."""
-    c = comparison
-    sentence = _worded(c.word, what, c.level, c.reference, c.difference, unit, c.same_within, digits, c.effect_size)
-    return f"{sentence} (Holm-corrected p = {p_text(c.p_holm)})." if c.word == "suggestive" else sentence
+    sentence = _worded(comparison.word, what, comparison, unit, digits)
+    corrected = f" (Holm-corrected p = {p_text(comparison.p_holm)})."
+    return sentence + corrected if comparison.word == "suggestive" else sentence
 
 
 def carried_over(first: Comparison, second: Comparison) -> str:
