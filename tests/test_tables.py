@@ -214,6 +214,15 @@ def test_columns_of_words_are_told_from_columns_of_numbers(cells, words):
     assert tables.in_words(pd.Series(cells, dtype=object)) is words
 
 
+def test_a_minus_is_one_where_it_is_shown_and_codes_stay():
+    shown = tables.as_shown([{"code": "resnet9-w16", "date": "2026-11-24", "difference": "-1.50 ± 0.20", "n": 3}])
+    page = shown.to_html()
+    assert "\N{MINUS SIGN}1.50 ± 0.20" in page
+    assert "resnet9-w16" in page
+    assert "2026-11-24" in page
+    assert shown.data["difference"][0] == "-1.50 ± 0.20"
+
+
 def test_words_are_aligned_left():
     html = tables.as_shown([{"level": "a", "accuracy": "84.1", "verdict": "no difference found"}]).to_html()
     style = html[: html.index("</style>")]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Literal
@@ -178,8 +179,13 @@ def as_shown(rows: Sequence[dict]) -> Styler:
             styles += [{"selector": f"{cell}.col{number}", "props": props} for cell in ("th", "td")]
     return (
         frame.style.set_uuid(name).hide(axis="index").set_table_attributes('class="wide-table"')
-        .set_table_styles(styles)
+        .set_table_styles(styles).format(with_minus)
     )
+
+
+def with_minus(cell: object) -> object:
+    """A text whose negative numbers have a minus sign, as prose has it; anything else as it is."""
+    return re.sub(r"(?<![\w-])-(?=\d)", "\N{MINUS SIGN}", cell) if isinstance(cell, str) else cell
 
 
 def in_words(cells: pd.Series) -> bool:
