@@ -1,31 +1,9 @@
-"""What stands at a chapter's top: mistyped parameters refused, the source of the numbers, warnings."""
+"""What stands at a chapter's top: the source of the numbers, warnings."""
 
 from __future__ import annotations
 
 import pytest
 from cifarlab import chapter, store, studies
-from cifarlab.config import ConfigError
-
-DECLARED = "# The parameters of this notebook\nepochs = 2\nseeds = [0]"
-
-
-def test_known_parameters_pass():
-    chapter.check_parameters(["", DECLARED])
-    chapter.check_parameters(["", DECLARED, "# Parameters\nepochs = 3\n"])
-
-
-def test_an_unknown_parameter_is_named_with_the_near_one():
-    with pytest.raises(ConfigError, match=r"unknown parameter 'epoch' \(did you mean 'epochs'\?\). Known: epochs, se"):
-        chapter.check_parameters(["", DECLARED, "# Parameters\nepoch = 3\nseeds = [1]\n"])
-
-
-@pytest.mark.parametrize("switch", ["train", "side_studies"])
-def test_a_switch_that_is_neither_true_nor_false_is_refused(switch):
-    """As text, "no" would count as true and start a training."""
-    declared = f"# The parameters of this notebook\n{switch} = None"
-    chapter.check_parameters([declared, f"# Parameters\n{switch} = True\n"])
-    with pytest.raises(ConfigError, match=f"{switch}: 'no' is refused: it must be True or False"):
-        chapter.check_parameters([declared, f'# Parameters\n{switch} = "no"\n'])
 
 
 @pytest.fixture

@@ -15,8 +15,9 @@ from pathlib import Path
 import nbformat
 import papermill
 import pytest
-from cifarlab import chapter, store, studies
+from cifarlab import store, studies
 from cifarlab.config import PRESETS, RunConfig
+from cifarlab.parameters import DECLARED, assigned_values
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -48,7 +49,7 @@ def test_notebooks_are_committed_without_outputs_and_with_their_own_parameters(p
     assert "injected-parameters" not in tags
     assert "papermill" not in notebook.metadata
     first = next(cell for cell in code if "parameters" in cell.metadata.get("tags", []))
-    assert first.source.startswith(chapter.DECLARED)
+    assert first.source.startswith(DECLARED)
     assert "check_parameters()" in "".join(cell.source for cell in code)
 
 
@@ -115,7 +116,7 @@ def copy_seeds(runs: Path) -> None:
 def main_study(name: str) -> str:
     (parameters,) = [cell for cell in nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", as_version=4).cells
                      if "parameters" in cell.metadata.get("tags", [])]
-    return chapter.assigned_values(parameters.source).get("study", "degradation")
+    return assigned_values(parameters.source).get("study", "degradation")
 
 
 @pytest.fixture(scope="module")

@@ -1,72 +1,14 @@
-"""What every chapter does at its top: refuse mistyped parameters, say what its numbers came from."""
+"""What every chapter does: open its studies, say what its numbers came from, keep values for its prose."""
 
 from __future__ import annotations
 
-import ast
 from collections import Counter
 from collections.abc import Callable, Collection
-from contextlib import suppress
 from typing import Any
 
 from cifarlab import store
-from cifarlab.config import PRESETS, WITH_WARMUP, ConfigError, RunConfig, did_you_mean
+from cifarlab.config import PRESETS, WITH_WARMUP, RunConfig
 from cifarlab.studies import StudyResults, ensure, load
-
-# The first line of every notebook's parameters cell, and of the cell that papermill injects after it.
-DECLARED = "# The parameters of this notebook"
-INJECTED = "# Parameters"
-# Parameters of chapters that are True or False.
-SWITCHES = {"train", "side_studies"}
-
-
-def assigned_names(source: str) -> list[str]:
-    """The names that a cell assigns at its top level."""
-    names = []
-    for node in ast.parse(source).body:
-        targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
-        names += [target.id for target in targets if isinstance(target, ast.Name)]
-    return names
-
-
-def assigned_values(source: str) -> dict[str, Any]:
-    """The plain values that a cell assigns to single names at its top level."""
-    values = {}
-    for node in ast.parse(source).body:
-        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
-            with suppress(ValueError):  # not a plain value
-                values[node.targets[0].id] = ast.literal_eval(node.value)
-    return values
-
-
-def check_parameters(cells: list[str] | None = None) -> None:
-    """Refuse parameters that the notebook does not have; papermill alone injects them with a mere log line.
-
-    ``cells`` are the sources executed so far, by default those of the running kernel.
-
-    Raises:
-        ConfigError: names each unknown parameter, a near one, and all that are known; or a switch that is neither
-            True nor False.
-    """
-    if cells is None:
-        from IPython import get_ipython
-
-        shell = get_ipython()
-        cells = shell.user_ns["In"] if shell else []
-    known = next((assigned_names(cell) for cell in reversed(cells) if cell.startswith(DECLARED)), [])
-    injected = next((cell for cell in reversed(cells) if _is_injected(cell)), "")
-    if unknown := [name for name in assigned_names(injected) if name not in known]:
-        raise ConfigError("\n".join(
-            f"unknown parameter {name!r}{did_you_mean(name, known)}. Known: {', '.join(known)}." for name in unknown
-        ))
-    given = assigned_values(injected)
-    for name in SWITCHES & given.keys():
-        # A text such as "no" would count as true.
-        if given[name] not in (True, False, None):
-            raise ConfigError(f"{name}: {given[name]!r} is refused: it must be True or False.")
-
-
-def _is_injected(cell: str) -> bool:
-    return cell.splitlines()[:1] == [INJECTED]
 
 
 def say(name: str, text: str) -> None:

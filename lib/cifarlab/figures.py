@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import matplotlib
 import numpy as np
-import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
@@ -15,6 +15,9 @@ from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from cifarlab import stats
+
+if TYPE_CHECKING:  # a run's curves are drawn without it
+    import pandas as pd
 
 # Okabe & Ito's palette: told apart with any colour vision. Line styles repeat the difference for print.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#666666")
@@ -83,13 +86,13 @@ def plain_log_ticks(axis: Axis) -> None:
 
 def run_curves(history: Sequence[Mapping[str, float]]) -> BookFigure:
     """Loss and accuracy of one run, training and validation, epoch by epoch."""
-    frame = pd.DataFrame(history)
+    epochs = [row["epoch"] for row in history]
     figure, axes = new_figure(2)
     for axis, quantity in zip(axes, ("loss", "accuracy"), strict=True):
         for colour, part, name in zip(COLOURS, ("train", "val"), ("training", "validation"), strict=False):
             column = f"{part}_{quantity}"
-            values = in_percent(column, frame[column].astype(float))
-            axis.plot(frame["epoch"], values, marker="o", markersize=3, color=colour, label=name)
+            values = in_percent(column, np.array([row[column] for row in history], dtype=float))
+            axis.plot(epochs, values, marker="o", markersize=3, color=colour, label=name)
         _epochs_axis(axis, {"loss": "loss (nats)", "accuracy": "accuracy (%)"}[quantity])
         axis.legend()
     return figure

@@ -9,9 +9,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
+
+if TYPE_CHECKING:  # a run's curves are drawn without it
+    import pandas as pd
 
 CONFIDENCE = 0.95
 # Differences that are nearer to each other than this are equal but for the last digits of their computation.

@@ -8,14 +8,16 @@ import os
 import warnings
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from cifarlab.config import ConfigError, RunConfig
 from cifarlab.errors import LabError
 from cifarlab.paths import results_root, runs_folder
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 SCHEMA = 1
 # What chapters say about where a result came from, and what they name of its processor and versions.
@@ -254,5 +256,7 @@ def set_aside() -> list[str]:
 
 def history_frame(results: list[Result]) -> pd.DataFrame:
     """One row per run and epoch, with the run's ``id``."""
+    import pandas as pd  # a quarter of a second to import, and a training run needs none of it
+
     rows = [{"id": result.id, **row.model_dump()} for result in results for row in result.history]
     return pd.DataFrame(rows, columns=["id", *EpochRow.model_fields])

@@ -1,0 +1,28 @@
+"""A notebook's parameters: what it does not have is refused by name."""
+
+from __future__ import annotations
+
+import pytest
+from cifarlab.config import ConfigError
+from cifarlab.parameters import check_parameters
+
+DECLARED = "# The parameters of this notebook\nepochs = 2\nseeds = [0]"
+
+
+def test_known_parameters_pass():
+    check_parameters(["", DECLARED])
+    check_parameters(["", DECLARED, "# Parameters\nepochs = 3\n"])
+
+
+def test_an_unknown_parameter_is_named_with_the_near_one():
+    with pytest.raises(ConfigError, match=r"unknown parameter 'epoch' \(did you mean 'epochs'\?\). Known: epochs, se"):
+        check_parameters(["", DECLARED, "# Parameters\nepoch = 3\nseeds = [1]\n"])
+
+
+@pytest.mark.parametrize("switch", ["train", "side_studies"])
+def test_a_switch_that_is_neither_true_nor_false_is_refused(switch):
+    """As text, "no" would count as true and start a training."""
+    declared = f"# The parameters of this notebook\n{switch} = None"
+    check_parameters([declared, f"# Parameters\n{switch} = True\n"])
+    with pytest.raises(ConfigError, match=f"{switch}: 'no' is refused: it must be True or False"):
+        check_parameters([declared, f'# Parameters\n{switch} = "no"\n'])
