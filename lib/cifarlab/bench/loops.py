@@ -7,41 +7,14 @@ beside it in the same process would profit.
 from __future__ import annotations
 
 import statistics
-import time
 from typing import Any
 
-import torch
-from torch import nn
-from torch.utils.data import DataLoader, Subset
-from torchvision import transforms
-from torchvision.datasets import CIFAR10
-
-from cifarlab import data, models, runner
+from cifarlab import data, runner
 from cifarlab.arithmetic import training_flops
 from cifarlab.bench.ceiling import matmul_rates
 from cifarlab.bench.measuring import points, ratios
 from cifarlab.config import RunConfig
 from cifarlab.paths import cifar10_root
-
-
-def original_loop(config: RunConfig, images: int, device: torch.device) -> float:
-    """Images a second of a textbook loop: DataLoader, PIL and ToTensor for every image, float32, NCHW."""
-    transform = transforms.Compose([transforms.ToTensor(), transforms.Normalize((0.5,) * 3, (0.5,) * 3)])
-    dataset = CIFAR10(cifar10_root(), train=True, transform=transform)
-    loader = DataLoader(Subset(dataset, range(images)), batch_size=config.batch_size, shuffle=True)
-    model = models.build(config).to(device)
-    criterion = nn.CrossEntropyLoss()
-    optimizer = torch.optim.Adam(model.parameters(), lr=config.learning_rate)
-    model.train()
-    started = time.perf_counter()
-    for batch in loader:
-        inputs, labels = (tensor.to(device) for tensor in batch)
-        optimizer.zero_grad()
-        loss = criterion(model(inputs), labels)
-        loss.backward()
-        optimizer.step()
-        loss.item()
-    return images / (time.perf_counter() - started)
 
 
 def measure(widths: tuple[int, ...] = (16, 32, 64), rounds: int = 5, seconds: float = 4.0) -> dict[str, Any]:
