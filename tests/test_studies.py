@@ -111,8 +111,9 @@ def test_a_parameter_that_every_level_sets_is_refused_and_kept_from_side_studies
     fixed = studies.load("mine", written(tmp_path, GOOD + "fixed: {width: 6}\n"))
     monkeypatch.setattr(chapter, "load", lambda _: fixed)
     assert chapter.side_study("mine", True, width=8, epochs=3) == {"required": False, "epochs": 3}
-    asked = chapter.side_study("mine", True, preset="report")
+    asked = chapter.side_study("mine", True, preset="report", width=None)
     assert asked == {"required": False, "preset": "report", "width": 6}
+    assert chapter.side_study("mine", True, preset="report") == {"required": False, "preset": "report"}
 
 
 def test_a_run_of_another_length_keeps_its_warm_ups_share():

@@ -80,8 +80,9 @@ def side_study(study: str, wanted: bool, **given: Any) -> StudyResults:
     own = named.set_by_every_level | named.fixed.keys()
     asked = {name: value for name, value in given.items() if wanted and name not in own}
     if asked.get("preset"):
-        # A preset wins over what a study fixes, unless that is given again.
-        asked |= {name: value for name, value in named.fixed.items() if name in PRESETS.get(asked["preset"], {})}
+        # A preset wins over what a study fixes. What the chapter's parameters leave alone is given again.
+        kept = given.keys() & named.fixed.keys() & PRESETS.get(asked["preset"], {}).keys()
+        asked |= {name: named.fixed[name] for name in kept}
     return ensure(study, required=False, **asked)
 
 
