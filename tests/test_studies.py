@@ -123,8 +123,11 @@ def test_a_run_of_another_length_keeps_its_warm_ups_share():
     assert study.config("none", 0, preset="report").warmup_epochs == pytest.approx(4)
     assert study.config("none", 0, epochs=1, warmup_epochs=0.5).warmup_epochs == 0.5
     assert studies.load("warm-up").config("warm-up cosine", 0, epochs=2).warmup_epochs == pytest.approx(0.2)
-    # What a level sets stays: that is what such a study is about.
-    assert studies.load("decay-warm-up").config("two epochs", 0, epochs=8).warmup_epochs == 2
+    assert studies.load("decay-warm-up").config("two fifths", 0, epochs=8).warmup_epochs == pytest.approx(3.2)
+    # So two studies still share their runs.
+    for changed in ({"epochs": 2}, {"preset": "report"}):
+        same = studies.load("decay").config("warm-up cosine", 0, **changed)
+        assert same.id == studies.load("dropout").config("none", 0, **changed).id
     assert studies.load("budget").config("8", 0).warmup_epochs == 1.6
 
 

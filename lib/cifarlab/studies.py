@@ -89,7 +89,8 @@ class Study(BaseModel):
         """The run of one level and seed. ``overrides`` whose value is None are left to the preset.
 
         Another preset than the study's own is a budget that wins over ``fixed``. Nothing wins over what a level sets:
-        that is what the study is about. Where a run gets another length, its warm-up keeps its share of it.
+        that is what the study is about. Only a warm-up keeps its share of a run that gets another length, so that
+        studies go on having runs in common.
 
         Raises:
             StudyError: no such level or preset. ConfigError: a value is refused.
@@ -110,7 +111,7 @@ class Study(BaseModel):
         values = own | (PRESETS[preset] if preset != self.preset else {}) | given | self.levels[level] | {"seed": seed}
         config = RunConfig.of(**values)
         length = (own | self.levels[level]).get("epochs", config.epochs)
-        if config.epochs != length and "warmup_epochs" not in given | self.levels[level]:
+        if config.epochs != length and "warmup_epochs" not in given:
             return config.with_(warmup_epochs=config.warmup_epochs * config.epochs / length)
         return config
 
