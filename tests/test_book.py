@@ -180,7 +180,7 @@ def test_glued_numbers_are_computed_from_the_committed_results(site):
     shared = set(final["constant"]) & set(final["warm-up cosine"])
     gain = statistics.mean(final["warm-up cosine"][seed] - final["constant"][seed] for seed in shared)
     card = site.text("book/index")
-    shown = re.search(r"Final accuracy changes by ([+-][\d.]+)", card)
+    shown = re.search(r"less that at a constant rate: ([+-][\d.]+)", card)
     assert shown, card
     assert float(shown[1]) == pytest.approx(gain, abs=0.006)
     assert f"n = {len(shared)}" in site.text("notebooks/05-warm-up")
