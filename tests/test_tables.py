@@ -223,6 +223,10 @@ def test_a_minus_is_one_where_it_is_shown_and_codes_stay():
     assert shown.data["difference"][0] == "-1.50 ± 0.20"
 
 
+def test_the_lines_of_a_cell_stay_lines():
+    assert "1.50<br>100 → 150" in tables.as_shown([{"level": "a", "speed": "1.50\n100 → 150"}]).to_html()
+
+
 def test_words_are_aligned_left():
     html = tables.as_shown([{"level": "a", "accuracy": "84.1", "verdict": "no difference found"}]).to_html()
     style = html[: html.index("</style>")]

@@ -179,13 +179,17 @@ def as_shown(rows: Sequence[dict]) -> Styler:
             styles += [{"selector": f"{cell}.col{number}", "props": props} for cell in ("th", "td")]
     return (
         frame.style.set_uuid(name).hide(axis="index").set_table_attributes('class="wide-table"')
-        .set_table_styles(styles).format(with_minus)
+        .set_table_styles(styles).format(typeset)
     )
 
 
-def with_minus(cell: object) -> object:
-    """A text whose negative numbers have a minus sign, as prose has it; anything else as it is."""
-    return re.sub(r"(?<![\w-])-(?=\d)", "\N{MINUS SIGN}", cell) if isinstance(cell, str) else cell
+def typeset(cell: object) -> object:
+    """A text as HTML: its negative numbers have a minus sign, as prose has it, and its lines stay lines; anything else
+    as it is.
+    """
+    if not isinstance(cell, str):
+        return cell
+    return re.sub(r"(?<![\w-])-(?=\d)", "\N{MINUS SIGN}", cell).replace("\n", "<br>")
 
 
 def in_words(cells: pd.Series) -> bool:

@@ -124,27 +124,23 @@ KINDS = {"without": "taken away", "tried": "not kept", "evaluation": "not kept"}
 
 def table(trials: Mapping[str, Any]) -> list[dict[str, str]]:
     """An answer of :func:`measure`, or of :mod:`cifarlab.bench.processes`, as it is shown: one row a variant; at each
-    width its speed over ours, median (lowest to highest round), and both speeds. An answer of earlier code may lack
-    kinds, variants and speeds.
+    width its speed over ours, median (lowest to highest round), and on a line of their own both speeds. An answer of
+    earlier code may lack kinds, variants and speeds.
     """
     widths = list(dict.fromkeys(width for kind in KINDS for width in trials.get(kind, {})))
-    recorded = any(
-        "images_per_second" in answer
-        for kind in KINDS for variants in trials.get(kind, {}).values() for answer in variants.values())
     rows = []
     for kind, word in KINDS.items():
         found = trials.get(kind, {})
         for name in dict.fromkeys(name for variants in found.values() for name in variants):
-            row = {"": word, "change": name}
+            row = {"change": name, "": word}
             for width in widths:
                 place = f"at width {width}" if width.isdigit() else f"of {width}"
                 answer = found.get(width, {}).get(name)
-                row[f"speed {place}"] = spread(answer["ratio"]) if answer else "–"
-                if not recorded:
-                    continue
-                speeds = answer.get("images_per_second") if answer else None
-                row[f"ours, changed {place} (images/s)"] = ", ".join(
-                    f"{statistics.median(speeds[who]):,.0f}" for who in ("ours", "variant")) if speeds else "–"
+                cell = spread(answer["ratio"]) if answer else "–"
+                if speeds := (answer or {}).get("images_per_second"):
+                    ours, changed = (statistics.median(speeds[who]) for who in ("ours", "variant"))
+                    cell += f"\n{ours:,.0f} → {changed:,.0f}"
+                row[f"speed {place}"] = cell
             rows.append(row | {"why it might matter": WHY.get(name, "")})
     return rows
 
