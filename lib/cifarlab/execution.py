@@ -137,15 +137,20 @@ def execute_all(
         failures.append(line)
         bar.say(line)
 
+    def next_run() -> RunConfig | None:
+        """The next run that no other call has finished by now."""
+        while todo:
+            config = take(todo)
+            if not store.path_of(config.id).exists():
+                return config
+            bar.finish(config.id)
+        return None
+
     with bar:
         if executor is None:
-            while todo:
+            while config := next_run():
                 if stop_after_seconds is not None and time.monotonic() - started > stop_after_seconds:
                     break
-                config = take(todo)
-                if store.path_of(config.id).exists():  # another call has finished it
-                    bar.finish(config.id)
-                    continue
                 try:
                     execute(config, device, threads)
                 except RunFailedError as error:
@@ -161,11 +166,7 @@ def execute_all(
                 pending = {future: config for future, config in pending.items() if not future.cancel()}
                 left = None
             try:
-                while todo and (at_once is None or len(pending) < at_once):
-                    config = take(todo)
-                    if store.path_of(config.id).exists():
-                        bar.finish(config.id)
-                        continue
+                while (at_once is None or len(pending) < at_once) and (config := next_run()):
                     pending[executor.submit(execute, config, device, threads)] = config
             except BrokenExecutor as error:
                 failed(f"{len(todo) + 1} runs were not started: {error}. The next call tries them again.")
@@ -185,15 +186,17 @@ def progress() -> dict[str, dict[str, int]]:
     """Runs under way or interrupted, by id: ``epochs`` finished ``of`` how many, on how many ``threads``, by which
     ``pid``, and whether that process is ``alive``.
     """
-    found = {}
-    for path in sorted(scratch_folder().glob("*.progress.json")):
-        try:
-            state = json.loads(path.read_text(encoding="utf-8"))
-            state["alive"] = Path(f"/proc/{state['pid']}").exists() or _alive(state["pid"])
-        except (FileNotFoundError, ValueError):
-            continue  # finished since the folder was read, or cut short by a crash of the machine
-        found[path.name.removesuffix(".progress.json")] = state
-    return found
+    ids = sorted(path.name.removesuffix(".progress.json") for path in scratch_folder().glob("*.progress.json"))
+    return {run_id: state for run_id in ids if (state := progress_of(run_id))}
+
+
+def progress_of(run_id: str) -> dict[str, int] | None:
+    """One run's entry of :func:`progress`; None where it has not begun, or has ended."""
+    try:
+        state = json.loads(progress_path(run_id).read_text(encoding="utf-8"))
+        return state | {"alive": Path(f"/proc/{state['pid']}").exists() or _alive(state["pid"])}
+    except (FileNotFoundError, ValueError):
+        return None  # also where a crash of the machine cut the file short
 
 
 def _alive(pid: int) -> bool:

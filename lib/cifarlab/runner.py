@@ -129,7 +129,7 @@ def run(
         check_compiler(config, device)
         train_images, val_images = (part.to(device) for part in data.split(data.load(config), config))
         checkpoint, progress = execution.checkpoint_path(config.id), execution.progress_path(config.id)
-        if begun := execution.progress().get(config.id, {}).get("threads"):
+        if begun := (execution.progress_of(config.id) or {}).get("threads"):
             torch.set_num_threads(begun)  # with another number of threads sums are rounded in another order
 
         def report(history: list[dict[str, float]]) -> None:
