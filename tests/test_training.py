@@ -20,11 +20,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 SMOKE = RunConfig.of(**PRESETS["smoke"], learning_rate=0.003)
 
 TRAIN_AND_PRINT = """
-import json, sys, torch
+import json, os, sys, torch
 from pathlib import Path
 from cifarlab import data, training
+from cifarlab.allocator import keep_freed_memory
 from cifarlab.config import RunConfig
-torch.set_num_threads(1)
+torch.set_num_threads(int(os.environ.get("THREADS", "1")))
+keep_freed_memory()  # as a run does
 config = RunConfig.of(**json.loads(sys.argv[1]))
 images = data.split(data.load(config), config)
 trained = training.train(config, *images, checkpoint=Path(sys.argv[2]) if len(sys.argv) > 2 else None,
@@ -57,12 +59,18 @@ def test_a_model_overfits_64_images():
 RANDOM = SMOKE.with_(epochs=4, augment="flip_crop_cutout", dropout=0.3, dropout_at="blocks", schedule="warmup_cosine")
 
 
-@pytest.mark.parametrize("changes", [
-    {}, {"optimizer": "sgd"}, {"precision": "bfloat16"},
-    {"model": "speednet", "optimizer": "muon", "learning_rate": 0.1, "augment": "alternating_flip_shift",
-     "low_resolution": 24, "low_resolution_epochs": 1.5},
+SPEEDRUN = {
+    "model": "speednet", "optimizer": "muon", "learning_rate": 0.1, "augment": "alternating_flip_shift",
+    "low_resolution": 24, "low_resolution_epochs": 1.5,
+}
+
+
+@pytest.mark.parametrize(("changes", "threads"), [
+    ({}, 1), ({"optimizer": "sgd"}, 1), ({"precision": "bfloat16"}, 2), (SPEEDRUN, 1),
+    (SPEEDRUN | {"precision": "bfloat16"}, 2),
 ])
-def test_killed_at_a_random_step_it_resumes_to_the_same_bits(tmp_path, changes):
+def test_killed_at_a_random_step_it_resumes_to_the_same_bits(tmp_path, monkeypatch, changes, threads):
+    monkeypatch.setenv("THREADS", str(threads))
     config = RANDOM.with_(**changes)
     expected, _ = last_lines(config)
     total = config.epochs * training.steps_per_epoch(config)
@@ -79,10 +87,13 @@ def test_killed_at_a_random_step_it_resumes_to_the_same_bits(tmp_path, changes):
     assert resumed == "sittings 2"
 
 
-def test_same_seed_same_numbers_in_a_fresh_process_and_another_seed_differs():
-    first, _ = last_lines(RANDOM)
-    assert last_lines(RANDOM)[0] == first
-    assert last_lines(RANDOM.with_(seed=1))[0] != first
+@pytest.mark.parametrize(("precision", "threads"), [("float32", 1), ("bfloat16", 2)])
+def test_same_seed_same_numbers_in_a_fresh_process_and_another_seed_differs(monkeypatch, precision, threads):
+    monkeypatch.setenv("THREADS", str(threads))
+    config = RANDOM.with_(precision=precision)
+    first, _ = last_lines(config)
+    assert last_lines(config)[0] == first
+    assert last_lines(config.with_(seed=1))[0] != first
 
 
 def test_global_random_state_is_left_alone():
@@ -188,12 +199,12 @@ def test_the_first_losses_are_those_of_a_plain_loop_in_nchw():
         assert one == pytest.approx(other, rel=1e-5 + step * 2**-9)
 
 
-@pytest.mark.parametrize("units", [True, False])
-def test_the_first_losses_in_float32_and_in_bfloat16_agree(monkeypatch, units):
+@pytest.mark.parametrize(("changes", "units"), [({}, True), ({}, False), (SPEEDRUN | {"learning_rate": 0.02}, True)])
+def test_the_first_losses_in_float32_and_in_bfloat16_agree(monkeypatch, changes, units):
     """With bfloat16 units and with the float32 products that stand for them elsewhere."""
     monkeypatch.setattr(processor, "has_fast_bfloat16", lambda: units)
     # One step an epoch, so that an epoch's mean loss is a step's loss.
-    config = SMOKE.with_(train_images=64, batch_size=64, val_images=10, epochs=10)
+    config = SMOKE.with_(train_images=64, batch_size=64, val_images=10, epochs=10, **changes)
     images = data.split(data.load(config), config)
     plain, fast = (
         [row["train_loss"] for row in training.train(config.with_(precision=precision), *images).history]

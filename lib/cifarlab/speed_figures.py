@@ -47,8 +47,11 @@ def step_shares(milliseconds: Mapping[str, Mapping[str, Mapping[str, float]]]) -
 
 
 def growth(rows: Sequence[Mapping]) -> BookFigure:
-    """Milliseconds an image (top) and peak memory (bottom) against each factor that was varied alone."""
+    """Milliseconds an image (top) and what training adds to the process's memory at its peak (bottom) against each
+    factor that was varied alone. An answer of earlier code does not say what was there before: then all of it.
+    """
     frame = pd.DataFrame(rows)
+    added = (frame["peak_memory_bytes"] - frame.get("memory_before_bytes", 0)) / 2**20
     factors = [factor for factor in GROWTH_LABELS if factor in set(frame["factor"])]
     figure, axes = new_figure(3, 2 * -(-len(factors) // 3), width=2.7, height=2.4)
     for axis in axes:
@@ -59,7 +62,7 @@ def growth(rows: Sequence[Mapping]) -> BookFigure:
         time, memory = axes[6 * block + column], axes[6 * block + 3 + column]
         for axis, values, colour, marker in (
             (time, 1e3 / part["images_per_second"], COLOURS[0], "o"),
-            (memory, part["peak_memory_bytes"] / 2**20, COLOURS[1], "s"),
+            (memory, added[part.index], COLOURS[1], "s"),
         ):
             axis.axis("on")
             axis.plot(part["value"], values, marker=marker, color=colour, markersize=4)
@@ -70,7 +73,7 @@ def growth(rows: Sequence[Mapping]) -> BookFigure:
         memory.set_xlabel(GROWTH_LABELS[factor])
         if not column:
             time.set_ylabel("time (ms an image)")
-            memory.set_ylabel("peak memory (MiB)")
+            memory.set_ylabel("peak memory,\nadded (MiB)")
     return figure
 
 

@@ -65,19 +65,20 @@ def trainer(config: RunConfig, pool: data.Images) -> Callable[[], object]:
     return lambda: train(len(pool), 0)
 
 
-def points(values: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Measure each point (keyword arguments of :func:`cifarlab.bench.point.measure`), all at the same time.
+def points(values: Sequence[Mapping[str, Any]], module: str = "point") -> list[dict[str, Any]]:
+    """Measure each point (arguments of :func:`cifarlab.bench.point.measure`, or of another benchmark ``module`` that
+    is a program and answers in JSON), all at the same time.
 
-    Each in a fresh process, so that its peak memory is its own. A point's ``environment`` holds variables that its
-    process is started with.
+    Each in a fresh process, so that its memory is its own: the peak of it, and what becomes of what it frees. A
+    point's ``environment`` holds variables that its process is started with.
     """
     processes = []
     for value in values:
         arguments = {name: given for name, given in value.items() if name != "environment"}
         threads = {"OMP_NUM_THREADS": str(value.get("threads", torch.get_num_threads()))}
         processes.append(subprocess.Popen(
-            [sys.executable, "-m", "cifarlab.bench.point", json.dumps(arguments)], stdout=subprocess.PIPE, text=True,
-            env=os.environ | threads | value.get("environment", {}),
+            [sys.executable, "-m", f"cifarlab.bench.{module}", json.dumps(arguments)],
+            stdout=subprocess.PIPE, text=True, env=os.environ | threads | value.get("environment", {}),
         ))
     answers = []
     for value, process in zip(values, processes, strict=True):

@@ -22,13 +22,11 @@ def measure(
 ) -> dict[str, Any]:
     """Train ``config`` on real images for about ``seconds`` (or on ``images`` for ``epochs``) and return what it took.
 
-    ``images_per_second``, ``seconds_per_epoch`` of what was trained, and ``peak_memory_bytes`` of the process after the
-    data was read.
+    ``images_per_second``, ``seconds_per_epoch`` of what was trained, ``peak_memory_bytes`` of the process since the
+    data was read, and ``memory_before_bytes``, what it held of it by then: PyTorch, the images, what reading them left.
     ``loop``: ours, which keeps the memory that it frees unless ``keep_freed`` is False, or one written as the
     original's, which does what PyTorch does.
     """
-    if keep_freed and loop == "ours":
-        keep_freed_memory()
     if threads:
         torch.set_num_threads(threads)
     device = runner.choose_device()
@@ -39,6 +37,9 @@ def measure(
         train = original_passes(base, device)
     # Importing and reading take more than much of what is measured here.
     provenance.forget_peak_memory()
+    before = provenance.peak_memory(device)["peak_memory_bytes"]
+    if keep_freed and loop == "ours":
+        keep_freed_memory()
     warm = 2 * base.batch_size
     train(warm, 0)
     if not images:
@@ -47,7 +48,7 @@ def measure(
     return {
         "device": device.type, "images": images,
         "seconds_per_epoch": sum(taken) / epochs, "images_per_second": images * epochs / sum(taken),
-        **provenance.peak_memory(device),
+        "memory_before_bytes": before, **provenance.peak_memory(device),
     }
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 import time
 from typing import Any
@@ -16,25 +15,23 @@ RUNS = (10, 30, 100)
 
 def measure() -> list[dict[str, Any]]:
     """``runs``, ``seconds`` and ``peak_memory_bytes`` of the process, for some of the store's runs up to all."""
+    from cifarlab.bench.measuring import points  # imports PyTorch, which a process that reads does not need
+
     there = len(store.read_all())
-    answers = []
-    for count in (*(count for count in RUNS if count < there), there):
-        done = subprocess.run(
-            [sys.executable, "-m", "cifarlab.bench.reading", str(count)], stdout=subprocess.PIPE, text=True, check=True)
-        answers.append(json.loads(done.stdout))
-    return answers
+    counts = (*(count for count in RUNS if count < there), there)
+    return [points([{"runs": count}], "reading")[0] for count in counts]
 
 
-def read(count: int) -> dict[str, Any]:
-    """Read the first ``count`` runs here and say what it took."""
-    ids = [path.stem for path in sorted(runs_folder().glob("*.json"))[:count]]
+def read(runs: int) -> dict[str, Any]:
+    """Read the first so many runs here and say what it took."""
+    ids = [path.stem for path in sorted(runs_folder().glob("*.json"))[:runs]]
     provenance.forget_peak_memory()
     started = time.perf_counter()
     found = [store.read(run_id) for run_id in ids]
     store.history_frame([result for result in found if result])
     seconds = time.perf_counter() - started
-    return {"runs": count, "seconds": seconds, **provenance.peak_memory()}
+    return {"seconds": seconds, **provenance.peak_memory()}
 
 
 if __name__ == "__main__":
-    print(json.dumps(read(int(sys.argv[1]))))
+    print(json.dumps(read(**json.loads(sys.argv[1]))))
