@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import platform
 import re
 import subprocess
 import sys
@@ -12,6 +14,7 @@ import pytest
 import torch
 from cifarlab import data, layers, models, provenance, store, training
 from cifarlab.bench import (
+    answers,
     ceiling,
     costs,
     goals,
@@ -228,8 +231,8 @@ def test_the_race_stands_among_the_goals_with_the_rate_that_it_asks_for():
     race = {"level": "8 epochs", "ratio": [1.5], "theirs": [{"seconds": 1500.0, "test_accuracy": 0.94}],
             "ours": [{"seconds": 1000.0, "test_accuracy": 0.9411}]}
     row = goals.table(loops, {"16": BARE, "64": BARE}, {"overhead": {"seconds": [8.0]}}, race)[-1]
-    assert "accuracy: theirs 94.00 %, ours 94.11 %" in row["goal"]
-    assert (row["measured"], row["outcome"]) == ("1.50 (1.50 to 1.50)", "not met")
+    assert "with our 8 epochs (test accuracy there: theirs 94.00 %, ours 94.11 %)" in row["goal"]
+    assert (row["measured"], row["outcome"]) == ("1.50 (one round)", "not met")
     # 0.284 PFLOP in 1000 s is 0.284 TFLOP/s; twice as fast as 1500 s is 750 s.
     assert "0.28 PFLOP" in row["why"] and "at 28 %" in row["why"] and "would be 38 %" in row["why"]
 
@@ -281,9 +284,9 @@ def test_processes_at_once_are_added_up(monkeypatch):
 
 def test_runs_are_read_in_a_process_of_their_own():
     there = len(store.read_all())
-    answers = reading.measure()
-    assert [answer["runs"] for answer in answers] == [*(count for count in reading.RUNS if count < there), there]
-    assert all(answer["seconds"] > 0 for answer in answers)
+    read = reading.measure()
+    assert [answer["runs"] for answer in read] == [*(count for count in reading.RUNS if count < there), there]
+    assert all(answer["seconds"] > 0 for answer in read)
 
 
 PEAKS = """
@@ -311,29 +314,40 @@ def test_the_peak_of_a_process_is_its_own():
 
 
 def test_answers_say_when_they_were_measured_and_which_by_earlier_code():
-    def answer(name, day, digest):
-        return {"name": name, "provenance": {"date": f"{day}T10:00:00", "code_digest": digest}}
+    def answer(name, day, **other):
+        today = {"code_digest": provenance.code_digest(), "bench_digest": answers.bench_digest(name)}
+        return {"name": name, "provenance": {"date": f"{day}T10:00:00"} | today | other}
 
-    today = provenance.code_digest()
-    assert measuring.when([answer("a", "2026-01-02", today)]) == "measured 2026-01-02"
-    assert measuring.when([answer("a", "2026-01-02", today), answer("b", "2026-01-01", "other")]) == (
-        "measured 2026-01-01 to 2026-01-02; by earlier code: `b`")
+    new = answer("loops", "2026-01-02")
+    assert answers.when([new]) == "measured 2026-01-02"
+    trained = answer("growth", "2026-01-01", code_digest="other")
+    measured = answer("trials", "2026-01-01", bench_digest="other")
+    assert answers.when([new, trained, measured]) == (
+        "measured 2026-01-01 to 2026-01-02; by earlier code: `growth`, `trials`")
+
+
+def test_the_digest_of_a_benchmark_sees_what_it_imports_and_no_more(monkeypatch):
+    seen = {}
+    monkeypatch.setattr(provenance, "digest_of", lambda paths: seen.update({path.stem: path for path in paths}))
+    answers.bench_digest("growth")
+    assert set(seen) == {"allocator", "growth", "measuring", "point", "reading", "textbook"}
+    assert all(path.is_file() for path in seen.values())
 
 
 def test_an_answer_says_where_any_part_of_it_was_measured():
-    assert measuring.on_a_gpu({"rows": [{"value": 1, "device": "cuda"}]})
-    assert not measuring.on_a_gpu({"rows": [{"device": "cpu"}], "reading": [1, "cuda"]})
+    assert answers.on_a_gpu({"rows": [{"value": 1, "device": "cuda"}]})
+    assert not answers.on_a_gpu({"rows": [{"device": "cpu"}], "reading": [1, "cuda"]})
 
 
 def test_an_epochs_seconds_are_those_of_the_runs_kind():
     wide, narrow = RunConfig.of(width=8, precision="bfloat16"), RunConfig.of(width=4, precision="bfloat16")
-    answers = {"kinds": {costs.kind_of_run(wide).id: {"seconds_per_image": 0.001}}}
+    timed = {"kinds": {costs.kind_of_run(wide).id: {"seconds_per_image": 0.001}}}
     # Seed, rate and schedule change no image's time; a part of the images takes its part of the time.
     same = wide.with_(seed=3, learning_rate=0.1, schedule="linear", epochs=2)
-    assert costs.seconds_per_epoch(same, answers) == pytest.approx(40)
-    assert costs.seconds_per_epoch(same.with_(train_images=10_000), answers) == pytest.approx(10)
-    assert costs.seconds_per_epoch(narrow, answers) is None
-    assert costs.seconds_per_epoch(wide.with_(norm="group"), answers) is None
+    assert costs.seconds_per_epoch(same, timed) == pytest.approx(40)
+    assert costs.seconds_per_epoch(same.with_(train_images=10_000), timed) == pytest.approx(10)
+    assert costs.seconds_per_epoch(narrow, timed) is None
+    assert costs.seconds_per_epoch(wide.with_(norm="group"), timed) is None
 
 
 def test_runs_that_share_the_cores_are_added_up_and_one_alone_has_all_threads(monkeypatch):
@@ -366,18 +380,18 @@ def test_another_machines_answers_lie_beside_ours():
     pool = data.synthetic(8)
     assert all(products.step_seconds(way, 2, pool, at_least=0.0) > 0 for way in products.WAYS)
     for name in ("loops", "products"):
-        for place in measuring.folders(name):
-            assert measuring.read(name, place)["name"] == name
+        for place in answers.folders(name):
+            assert answers.read(name, place)["name"] == name
 
 
 def test_the_race_needs_a_copy_of_the_program_it_knows(monkeypatch, tmp_path):
     monkeypatch.delenv("AIRBENCH94", raising=False)
-    with pytest.raises(measuring.BenchmarkError, match=r"AIRBENCH94: .* name your copy"):
+    with pytest.raises(answers.BenchmarkError, match=r"AIRBENCH94: .* name your copy"):
         race.measure()
     other = tmp_path / "other.py"
     other.write_text("print('another program')\n")
     monkeypatch.setenv("AIRBENCH94", str(other))
-    with pytest.raises(measuring.BenchmarkError, match=r"no '@torch\.compile' in this file"):
+    with pytest.raises(answers.BenchmarkError, match=r"no '@torch\.compile' in this file"):
         race.measure()
 
 
@@ -395,8 +409,34 @@ def test_the_program_is_changed_in_every_place_that_names_a_gpu():
     ("import os; os.kill(os.getpid(), 9)", "exit status -9: it printed no row 'eval'"),
 ])
 def test_a_program_that_fails_is_said_in_one_sentence(program, why):
-    with pytest.raises(measuring.BenchmarkError, match=re.escape(why)):
+    with pytest.raises(answers.BenchmarkError, match=re.escape(why)):
         race.their_run(program, data.synthetic(2), data.synthetic(2))
+
+
+def test_the_program_is_run_as_it_comes_and_keeping_its_memory(monkeypatch, tmp_path):
+    def run(program, images, test_images, environment=None):
+        return {"seconds": 4.0 if environment else 6.0, "test_accuracy": 0.94}
+
+    (tmp_path / "program.py").write_text("")
+    monkeypatch.setenv("AIRBENCH94", str(tmp_path / "program.py"))
+    monkeypatch.setattr(race, "adapted", lambda *_: "")
+    monkeypatch.setattr(race.data, "load_cifar10", lambda train: data.synthetic(2))
+    monkeypatch.setattr(race, "their_run", run)
+    monkeypatch.setattr(race, "our_run", lambda config, *_: {"seconds": 2.0, "test_accuracy": config.epochs / 100})
+    answer = race.measure(rounds=2)
+    assert answer["ratio"] == [3.0, 3.0]
+    assert [run["seconds"] for run in answer["theirs_keeping_memory"]] == [4.0, 4.0]
+    assert answer["level"] == race.LEVEL
+    assert {run["test_accuracy"] for run in answer["ours"]} == {0.10}
+
+
+def test_a_program_keeps_its_memory_by_its_environment():
+    code = "from cifarlab import provenance as p; b = bytearray(b'1') * 300_000_000; del b; p.forget_peak_memory(); " \
+           "print(p.peak_memory()['peak_memory_bytes'])"
+    held = [int(subprocess.run([sys.executable, "-c", code], env=os.environ | variables, stdout=subprocess.PIPE,
+                               text=True, check=True).stdout) for variables in ({}, race.KEEPING_MEMORY)]
+    if platform.libc_ver()[0] == "glibc":
+        assert held[1] > held[0] + 2e8
 
 
 def test_our_side_of_the_race_counts_training_and_the_final_evaluation():
@@ -407,13 +447,13 @@ def test_our_side_of_the_race_counts_training_and_the_final_evaluation():
 
 
 def test_a_missing_answer_says_how_to_measure_it(tmp_path):
-    with pytest.raises(measuring.BenchmarkError, match=r"`.*bench --only loops --folder .*` measures it"):
-        measuring.read("loops", str(tmp_path))
+    with pytest.raises(answers.BenchmarkError, match=r"`.*bench --only loops --folder .*` measures it"):
+        answers.read("loops", str(tmp_path))
 
 
 def test_a_damaged_answer_is_named_with_the_remedy(tmp_path):
     path = tmp_path / "loops.json"
     path.write_text('{"rows": [')
-    with pytest.raises(measuring.DamagedAnswerError, match=r"loops\.json is damaged .* bench --only loops --folder"):
-        measuring.read("loops", str(tmp_path))
+    with pytest.raises(answers.DamagedAnswerError, match=r"loops\.json is damaged .* bench --only loops --folder"):
+        answers.read("loops", str(tmp_path))
     assert path.read_text() == '{"rows": ['

@@ -186,15 +186,16 @@ NAMED_BENCHMARKS = ("race",)
 def bench(arguments: argparse.Namespace) -> int:
     """Measure speed and memory: our loop against the original's, the ceiling, growth, packing."""
     from cifarlab.allocator import keep_freed_memory
-    from cifarlab.bench import measuring
+    from cifarlab.bench import answers
 
     keep_freed_memory()  # as a run does; programs that are not ours are measured in processes of their own
     for name in arguments.only or BENCHMARKS:
         benchmark = import_module(f"cifarlab.bench.{name}")
-        answer = benchmark.measure(rounds=arguments.rounds) if name == "loops" else benchmark.measure()
+        rounds = {"rounds": arguments.rounds} if arguments.rounds and name in ("loops", "race") else {}
+        answer = benchmark.measure(**rounds)
         if name == "loops":
             print(benchmark.report(answer))
-        print(f"written to {measuring.write(name, answer, arguments.folder)}", flush=True)
+        print(f"written to {answers.write(name, answer, arguments.folder)}", flush=True)
     return 0
 
 
@@ -224,7 +225,8 @@ def main(argv: list[str] | None = None) -> int:
                          help="over which views of an image its predictions are averaged")
     command = commands.add_parser("bench", help=bench.__doc__)
     command.set_defaults(function=bench)
-    command.add_argument("--rounds", type=whole_number, default=5, help="how often the two loops alternate")
+    command.add_argument("--rounds", type=whole_number,
+                         help="how often what is compared alternates (loops: 5, race: 1)")
     command.add_argument("--only", choices=BENCHMARKS + NAMED_BENCHMARKS, action="append",
                          help="one benchmark; may be repeated")
     command.add_argument("--folder", help="where the answers go, such as results/bench-of-mine")

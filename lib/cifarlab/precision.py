@@ -22,9 +22,10 @@ class RoundedProducts(TorchFunctionMode):
     """Compute products of bfloat16 numbers in float32: operands are rounded before, the result after.
 
     A unit for bfloat16 does the same: a product of two such numbers is exact in float32, and there it sums. Only the
-    order of the sums differs, as it does between two kinds of units. Without units PyTorch's own bfloat16 takes ten
-    times as long as float32; this takes no longer, and a good deal less where a convolution is large enough for
-    Winograd's algorithm (``fast_convolutions``). Gradients go the same way.
+    order of the sums differs, as it does between two kinds of units. Without units PyTorch's own bfloat16 takes
+    many times as long as float32 (:mod:`cifarlab.bench.products` measures by how much); this takes about as long, and
+    multiplies less where a convolution is large enough for Winograd's algorithm (``fast_convolutions``). Gradients go
+    the same way.
     """
 
     def __init__(self, fast_convolutions: bool = True) -> None:

@@ -12,6 +12,7 @@ import re
 import resource
 import subprocess
 import sys
+from collections.abc import Iterable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
@@ -89,10 +90,15 @@ def made_by_todays_code(facts: dict[str, Any], run_id: str = "") -> bool:
 
 @functools.cache
 def code_digest() -> str:
-    """Twelve hex digits of the numeric modules' code: a comment or docstring does not change it."""
+    """The :func:`digest_of` the numeric modules."""
+    return digest_of([Path(__file__).parent / f"{name}.py" for name in NUMERIC_MODULES])
+
+
+def digest_of(paths: Iterable[Path]) -> str:
+    """Twelve hex digits of the code in these files: a comment or docstring does not change it."""
     digest = hashlib.sha256()
-    for name in NUMERIC_MODULES:
-        tree = ast.parse((Path(__file__).parent / f"{name}.py").read_text(encoding="utf-8"))
+    for path in paths:
+        tree = ast.parse(path.read_text(encoding="utf-8"))
         for node in ast.walk(tree):
             body = getattr(node, "body", None)
             if isinstance(body, list) and body and isinstance(body[0], ast.Expr):

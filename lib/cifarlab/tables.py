@@ -13,8 +13,8 @@ import pandas as pd
 from pandas.io.formats.style import Styler
 
 from cifarlab import layers, models, stats
+from cifarlab.bench import answers
 from cifarlab.bench import costs as bench_costs
-from cifarlab.bench import measuring
 from cifarlab.stats import Comparison, mean_interval, p_text
 from cifarlab.studies import CROSS, Study, StudyResults
 
@@ -91,8 +91,8 @@ def costs(results: StudyResults) -> pd.DataFrame:
     themselves depend on what else it did that hour. NaN where a level was not timed.
     """
     try:
-        timed = measuring.read("costs")
-    except measuring.BenchmarkError:
+        timed = answers.read("costs")
+    except answers.BenchmarkError:
         timed = {"kinds": {}}
     rows = []
     for level in results.trained:

@@ -53,8 +53,9 @@ WITHOUT = {
     "ReLU not in place": Step(inplace=False),
     "loss read every step": Step(read_loss=True),
 }
-# Tried and not kept.
+# Tried and not kept. And ours once more, to see the noise.
 TRIED = {
+    "nothing": Step(),
     "weights in bfloat16 too": Step(whole_bfloat16=True),
     "images normalised beforehand, in bfloat16": Step(prepared=True),
     "first layer's inputs padded from 3 to 8 channels": Step(input_channels=8),

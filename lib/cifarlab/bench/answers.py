@@ -1,0 +1,104 @@
+"""The benchmarks' answers: where they lie, with which code and on which machine they were measured."""
+
+from __future__ import annotations
+
+import ast
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from cifarlab import data, provenance, runner, store
+from cifarlab.errors import LabError
+from cifarlab.paths import project_root
+
+
+class BenchmarkError(LabError):
+    """A benchmark's answer is missing, or one of its processes failed."""
+
+
+class DamagedAnswerError(LabError):
+    """A benchmark's file cannot be read."""
+
+
+def path_of(name: str, folder: str | None = None) -> Path:
+    """Where a benchmark's answer lies: in ``results/bench``, or in another folder, such as another machine's."""
+    return (project_root() / (folder or "results/bench")) / f"{name}.json"
+
+
+def folders(name: str = "loops") -> list[str]:
+    """The folders beside ``results/bench``, and that itself, that hold the benchmark ``name``: one a machine."""
+    places = sorted((project_root() / "results").glob(f"bench*/{name}.json"))
+    return [str(place.parent.relative_to(project_root())) for place in places]
+
+
+def on_a_gpu(answer: Any) -> bool:
+    """Whether any part of an answer says that it was measured on a GPU."""
+    if isinstance(answer, Mapping):
+        return answer.get("device") == "cuda" or any(on_a_gpu(part) for part in answer.values())
+    return isinstance(answer, list) and any(on_a_gpu(part) for part in answer)
+
+
+def write(name: str, answer: Mapping[str, Any], folder: str | None = None) -> Path:
+    """Write a benchmark's answer with the machine's description; the arguments are those of :func:`path_of`."""
+    device = runner.choose_device() if on_a_gpu(answer) else torch.device("cpu")
+    facts = provenance.describe(device, torch.get_num_threads(), data.dataset_md5())
+    facts["bench_digest"] = bench_digest(name)
+    path = path_of(name, folder)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    store.write_text(path, json.dumps({"name": name, **answer, "provenance": facts}, indent=1) + "\n")
+    return path
+
+
+def bench_digest(name: str) -> str:
+    """Twelve hex digits of the code that measures ``name``: its module, what it imports of the benchmarks, and what a
+    process does with its memory. What is measured is in the provenance's ``code_digest``.
+    """
+    folder = Path(__file__).parent
+    seen, todo = {}, [name]
+    while todo:
+        module = todo.pop()
+        path = folder / f"{module}.py"
+        if module in seen or module == "answers" or not path.is_file():
+            continue
+        seen[module] = path
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and node.module == "cifarlab.bench":
+                todo += [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("cifarlab.bench."):
+                todo.append(node.module.removeprefix("cifarlab.bench."))
+    return provenance.digest_of([*(seen[module] for module in sorted(seen)), folder.parent / "allocator.py"])
+
+
+def made_by_todays_code(answer: Mapping[str, Any]) -> bool:
+    """Whether today's code would measure the same: neither what is measured nor how has changed since."""
+    facts = answer["provenance"]
+    return provenance.made_by_todays_code(facts) and facts.get("bench_digest") == bench_digest(answer["name"])
+
+
+def when(answers: Sequence[Mapping[str, Any]]) -> str:
+    """On which days answers were measured, and which of them by code that is not today's."""
+    days = sorted({answer["provenance"]["date"][:10] for answer in answers})
+    older = [f"`{answer['name']}`" for answer in answers if not made_by_todays_code(answer)]
+    return f"measured {' to '.join(dict.fromkeys((days[0], days[-1])))}" + (
+        f"; by earlier code: {', '.join(older)}" if older else "")
+
+
+def read(name: str, folder: str | None = None) -> dict[str, Any]:
+    """A benchmark's answer.
+
+    Raises:
+        BenchmarkError: it was not measured. DamagedAnswerError: its file cannot be read.
+    """
+    path = path_of(name, folder)
+    remedy = f"python -m cifarlab bench --only {name}" + (f" --folder {folder}" if folder else "")
+    if not path.is_file():
+        raise BenchmarkError(f"{path} is not there. `{remedy}` measures it.")
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise DamagedAnswerError(
+            f"{path} is damaged ({error}). Restore it from git, or measure again with `{remedy}`."
+        ) from None
