@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 import sys
+import time
 from importlib import import_module
 
 from cifarlab import execution, packing, store, studies
@@ -192,7 +193,9 @@ def bench(arguments: argparse.Namespace) -> int:
     for name in arguments.only or BENCHMARKS:
         benchmark = import_module(f"cifarlab.bench.{name}")
         rounds = {"rounds": arguments.rounds} if arguments.rounds and name in ("loops", "race") else {}
+        started = time.monotonic()
         answer = benchmark.measure(**rounds)
+        answer["wall_seconds"] = time.monotonic() - started
         if name == "loops":
             print(benchmark.report(answer))
         print(f"written to {answers.write(name, answer, arguments.folder)}", flush=True)
