@@ -83,6 +83,34 @@ def test_with_units_nothing_is_put_in_between(monkeypatch):
     assert not isinstance(precision.bfloat16_products(torch.device("cuda")), torch.overrides.TorchFunctionMode)
 
 
+@pytest.mark.parametrize(("held_to", "instructions", "units", "winograd"), [
+    ("", ["avx2", "avx512f", "avx512_bf16"], True, False),
+    ("AVX512_CORE_BF16", ["avx2", "avx512f", "avx512_bf16"], True, False),
+    ("avx512_core", ["avx2", "avx512f"], False, False),
+    ("AVX2", ["avx2"], False, True),
+])
+def test_what_the_library_is_held_to_decides_how_products_are_made(
+    monkeypatch, tmp_path, held_to, instructions, units, winograd
+):
+    described = "model name\t: a processor\nflags\t\t: fpu avx2 avx512f avx512_bf16\n"
+    monkeypatch.setattr(precision.processor.Path, "read_text", lambda *_, **__: described)
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", held_to)
+    ask = precision.processor
+    held = {"held_to": held_to.upper()} if held_to else {}
+    assert ask.cpu_description() == {"model": "a processor", "instructions": instructions} | held
+    # Past their caches, which hold this machine's answers.
+    assert ask.has_fast_bfloat16.__wrapped__() is units
+    assert ask.gains_by_winograd.__wrapped__() is winograd
+
+
+@pytest.mark.parametrize("gains", [True, False])
+def test_convolutions_go_by_winograd_only_where_a_processor_gains_by_it(monkeypatch, gains):
+    monkeypatch.setattr(precision.processor, "has_fast_bfloat16", lambda: False)
+    monkeypatch.setattr(precision.processor, "gains_by_winograd", lambda: gains)
+    assert precision.bfloat16_products(CPU).fast_convolutions is gains
+    assert precision.bfloat16_products(CPU, fast_convolutions=False).fast_convolutions is False
+
+
 @pytest.mark.parametrize("optimizer", ["sgd", "muon"])
 def test_training_goes_the_same_way_with_and_without_units(monkeypatch, optimizer):
     model = {"model": "speednet", "batch_size": 64} if optimizer == "muon" else {"batch_size": 32}

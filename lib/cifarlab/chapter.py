@@ -185,7 +185,8 @@ def processor(fact: dict) -> str:
     """What a benchmark ran on: the GPU, or the processor's model and all of its instructions that matter."""
     if fact["device"] != "cpu":
         return fact["device"]
-    return f"{fact['cpu']['model']} ({', '.join(fact['cpu']['instructions'])})"
+    held = f", held to {fact['cpu']['held_to']}" if "held_to" in fact["cpu"] else ""
+    return f"{fact['cpu']['model']} ({', '.join(fact['cpu']['instructions'])}{held})"
 
 
 def _dates(facts: list[dict]) -> str:

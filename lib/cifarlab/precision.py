@@ -24,7 +24,7 @@ class RoundedProducts(TorchFunctionMode):
     A unit for bfloat16 does the same: a product of two such numbers is exact in float32, and there it sums. Only the
     order of the sums differs, as it does between two kinds of units. Without units PyTorch's own bfloat16 takes
     many times as long as float32 (:mod:`cifarlab.bench.products` measures by how much); this takes about as long, and
-    multiplies less where a convolution is large enough for Winograd's algorithm (``fast_convolutions``). Gradients go
+    with ``fast_convolutions`` multiplies less where one is large enough for Winograd's algorithm. Gradients go
     the same way.
     """
 
@@ -61,10 +61,11 @@ def multiplies_in(precision: str) -> torch.dtype:
 def bfloat16_products(device: torch.device, fast_convolutions: bool = True) -> AbstractContextManager[Any]:
     """Within it, products of bfloat16 numbers are fast on this device's processor, whatever that is.
 
-    ``fast_convolutions`` as :class:`RoundedProducts` has it; a processor with units takes no notice.
+    ``fast_convolutions`` as :class:`RoundedProducts` has it; a processor that has units, or gains nothing by them,
+    takes no notice.
     """
     emulate = device.type == "cpu" and not processor.has_fast_bfloat16()
-    return RoundedProducts(fast_convolutions) if emulate else nullcontext()
+    return RoundedProducts(fast_convolutions and processor.gains_by_winograd()) if emulate else nullcontext()
 
 
 @contextmanager

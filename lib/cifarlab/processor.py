@@ -10,9 +10,18 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+# The instruction sets that decide how fast products are, smallest first; and how many of them PyTorch's library uses
+# at most where a user holds it to less by the variable ONEDNN_MAX_CPU_ISA.
+INSTRUCTIONS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
+HELD_TO = {
+    "SSE41": 0, "AVX": 0, "AVX2": 1, "AVX2_VNNI": 1, "AVX512_CORE": 2, "AVX512_CORE_VNNI": 2, "AVX512_CORE_BF16": 3,
+}
+
 
 def cpu_description() -> dict[str, Any]:
-    """The processor's model and the instruction sets that decide how fast bfloat16 is."""
+    """The processor's model, and of the instruction sets that decide how fast products are those that may be used;
+    ``held_to`` says where a user allows fewer than there are.
+    """
     try:
         text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
     except OSError:
@@ -20,16 +29,27 @@ def cpu_description() -> dict[str, Any]:
     model = re.search(r"model name\s*:\s*(.+)", text)
     flags = re.search(r"flags\s*:\s*(.+)", text)
     present = set(flags[1].split()) if flags else set()
+    held_to = os.environ.get("ONEDNN_MAX_CPU_ISA", "").upper()
+    used = INSTRUCTIONS[: HELD_TO.get(held_to, len(INSTRUCTIONS))]
     return {
         "model": model[1].strip() if model else platform.machine(),
-        "instructions": [name for name in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if name in present],
-    }
+        "instructions": [name for name in used if name in present],
+    } | ({"held_to": held_to} if held_to in HELD_TO else {})
 
 
 @functools.cache
 def has_fast_bfloat16() -> bool:
     """Whether this processor multiplies in bfloat16 natively (AVX512-BF16 or AMX)."""
     return bool({"avx512_bf16", "amx_bf16"} & set(cpu_description()["instructions"]))
+
+
+@functools.cache
+def gains_by_winograd() -> bool:
+    """Whether convolutions in float32 gain by Winograd's algorithm here (:mod:`cifarlab.bench.products`).
+
+    They do where multiplications are dear. With AVX512 the processor multiplies faster than the tiles are transformed.
+    """
+    return "avx512f" not in cpu_description()["instructions"]
 
 
 def compiler() -> str:
