@@ -51,7 +51,9 @@ def growth(rows: Sequence[Mapping]) -> BookFigure:
     factor that was varied alone. An answer of earlier code does not say what was there before: then all of it.
     """
     frame = pd.DataFrame(rows)
-    added = (frame["peak_memory_bytes"] - frame.get("memory_before_bytes", 0)) / 2**20
+    # The median, since what reading left differs from process to process, and training uses it.
+    before = frame["memory_before_bytes"].median() if "memory_before_bytes" in frame else 0
+    added = (frame["peak_memory_bytes"] - before) / 2**20
     factors = [factor for factor in GROWTH_LABELS if factor in set(frame["factor"])]
     figure, axes = new_figure(3, 2 * -(-len(factors) // 3), width=2.7, height=2.4)
     for axis in axes:
