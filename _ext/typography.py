@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from itertools import groupby
 
+from cifarlab.typography import MINUS
 from docutils import nodes
 
 SPACE = "\N{NO-BREAK SPACE}"
@@ -13,7 +14,7 @@ RULES = (
     (re.compile(r"(?:(?<=\d)|^)\s(?=%)"), SPACE),
     (re.compile(r"(?<=\d)\s±\s(?=\d)"), f"{SPACE}±{SPACE}"),
     (re.compile(r"\b([np])\s([=<≥])\s(?=\d|$)"), rf"\1{SPACE}\2{SPACE}"),
-    (re.compile(r"(?<![\w-])-(?=\d)"), "\N{MINUS SIGN}"),
+    MINUS,
 )
 AS_WRITTEN = (nodes.literal, nodes.literal_block, nodes.math, nodes.math_block, nodes.raw)
 

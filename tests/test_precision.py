@@ -90,7 +90,7 @@ def test_with_units_nothing_is_put_in_between(monkeypatch):
     ("AVX2", ["avx2"], False, True),
 ])
 def test_what_the_library_is_held_to_decides_how_products_are_made(
-    monkeypatch, tmp_path, held_to, instructions, units, winograd
+    monkeypatch, held_to, instructions, units, winograd
 ):
     described = "model name\t: a processor\nflags\t\t: fpu avx2 avx512f avx512_bf16\n"
     monkeypatch.setattr(precision.processor.Path, "read_text", lambda *_, **__: described)

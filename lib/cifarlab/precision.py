@@ -61,8 +61,8 @@ def multiplies_in(precision: str) -> torch.dtype:
 def bfloat16_products(device: torch.device, fast_convolutions: bool = True) -> AbstractContextManager[Any]:
     """Within it, products of bfloat16 numbers are fast on this device's processor, whatever that is.
 
-    ``fast_convolutions`` as :class:`RoundedProducts` has it; a processor that has units, or gains nothing by them,
-    takes no notice.
+    ``fast_convolutions`` as :class:`RoundedProducts` has it; a processor that has units, or gains nothing by
+    Winograd's algorithm, takes no notice.
     """
     emulate = device.type == "cpu" and not processor.has_fast_bfloat16()
     return RoundedProducts(fast_convolutions and processor.gains_by_winograd()) if emulate else nullcontext()

@@ -12,7 +12,7 @@ import re
 import resource
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
@@ -94,7 +94,28 @@ def made_by_todays_code(facts: dict[str, Any], run_id: str = "") -> bool:
 @functools.cache
 def code_digest() -> str:
     """The :func:`digest_of` the numeric modules."""
-    return digest_of([Path(__file__).parent / f"{name}.py" for name in NUMERIC_MODULES])
+    return digest_of(map(path_of, NUMERIC_MODULES))
+
+
+def path_of(module: str) -> Path:
+    """The file of one of the library's modules: ``training``, ``bench.point``."""
+    return (Path(__file__).parent / module.replace(".", "/")).with_suffix(".py")
+
+
+def reached(module: str, follow: Callable[[str], bool]) -> set[str]:
+    """``module`` and the library's modules that it imports, they again, and so on; only those to ``follow``."""
+    seen, todo = set(), [module]
+    while todo:
+        if (name := todo.pop()) in seen or not follow(name):
+            continue
+        seen.add(name)
+        for node in ast.walk(ast.parse(path_of(name).read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "cifarlab":
+                inner = node.module.removeprefix("cifarlab").lstrip(".")
+                # What a package's name is followed by are modules.
+                packaged = not path_of(inner).is_file()
+                todo += [f"{inner}.{alias.name}".lstrip(".") for alias in node.names] if packaged else [inner]
+    return seen
 
 
 def digest_of(paths: Iterable[Path]) -> str:

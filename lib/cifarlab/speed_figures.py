@@ -46,14 +46,12 @@ def step_shares(milliseconds: Mapping[str, Mapping[str, Mapping[str, float]]]) -
     return figure
 
 
-def growth(rows: Sequence[Mapping]) -> BookFigure:
-    """Milliseconds an image (top) and what training adds to the process's memory at its peak (bottom) against each
-    factor that was varied alone. An answer of earlier code does not say what was there before: then all of it.
+def growth(rows: Sequence[Mapping], memory_before: float = 0.0) -> BookFigure:
+    """Milliseconds an image (top) and peak memory (bottom) against each factor that was varied alone.
+
+    ``memory_before``: bytes that a process holds before it trains; they are taken off.
     """
     frame = pd.DataFrame(rows)
-    # The median, since what reading left differs from process to process, and training uses it.
-    before = frame["memory_before_bytes"].median() if "memory_before_bytes" in frame else 0
-    added = (frame["peak_memory_bytes"] - before) / 2**20
     factors = [factor for factor in GROWTH_LABELS if factor in set(frame["factor"])]
     figure, axes = new_figure(3, 2 * -(-len(factors) // 3), width=2.7, height=2.4)
     for axis in axes:
@@ -64,7 +62,7 @@ def growth(rows: Sequence[Mapping]) -> BookFigure:
         time, memory = axes[6 * block + column], axes[6 * block + 3 + column]
         for axis, values, colour, marker in (
             (time, 1e3 / part["images_per_second"], COLOURS[0], "o"),
-            (memory, added[part.index], COLOURS[1], "s"),
+            (memory, (part["peak_memory_bytes"] - memory_before) / 2**20, COLOURS[1], "s"),
         ):
             axis.axis("on")
             axis.plot(part["value"], values, marker=marker, color=colour, markersize=4)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Literal
@@ -17,6 +16,7 @@ from cifarlab.bench import answers
 from cifarlab.bench import costs as bench_costs
 from cifarlab.stats import Comparison, mean_interval, p_text
 from cifarlab.studies import CROSS, Study, StudyResults
+from cifarlab.typography import MINUS
 
 NO_RUN = "No run of this study is in the store yet."
 NOTHING = "There is nothing to compare yet."
@@ -90,10 +90,7 @@ def costs(results: StudyResults) -> pd.DataFrame:
     Seconds come from the benchmark, where all levels were timed in turn on a quiet machine: those of the runs
     themselves depend on what else it did that hour. NaN where a level was not timed.
     """
-    try:
-        timed = answers.read("costs")
-    except answers.BenchmarkError:
-        timed = {"kinds": {}}
+    timed = answers.if_measured("costs") or {"kinds": {}}
     rows = []
     for level in results.trained:
         config = results.config_of(level)
@@ -189,7 +186,8 @@ def typeset(cell: object) -> object:
     """
     if not isinstance(cell, str):
         return cell
-    return re.sub(r"(?<![\w-])-(?=\d)", "\N{MINUS SIGN}", cell).replace("\n", "<br>")
+    hyphen, minus = MINUS
+    return hyphen.sub(minus, cell).replace("\n", "<br>")
 
 
 def in_words(cells: pd.Series) -> bool:

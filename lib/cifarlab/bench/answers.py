@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -56,20 +55,11 @@ def bench_digest(name: str) -> str:
     """Twelve hex digits of the code that measures ``name``: its module, what it imports of the benchmarks, and what a
     process does with its memory. What is measured is in the provenance's ``code_digest``.
     """
-    folder = Path(__file__).parent
-    seen, todo = {}, [name]
-    while todo:
-        module = todo.pop()
-        path = folder / f"{module}.py"
-        if module in seen or module == "answers" or not path.is_file():
-            continue
-        seen[module] = path
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.ImportFrom) and node.module == "cifarlab.bench":
-                todo += [alias.name for alias in node.names]
-            elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("cifarlab.bench."):
-                todo.append(node.module.removeprefix("cifarlab.bench."))
-    return provenance.digest_of([*(seen[module] for module in sorted(seen)), folder.parent / "allocator.py"])
+    def measures(module: str) -> bool:
+        return module.startswith("bench.") and module != "bench.answers"
+
+    modules = [*sorted(provenance.reached(f"bench.{name}", measures)), "allocator"]
+    return provenance.digest_of(map(provenance.path_of, modules))
 
 
 def made_by_todays_code(answer: Mapping[str, Any]) -> bool:
@@ -102,3 +92,11 @@ def read(name: str, folder: str | None = None) -> dict[str, Any]:
         raise DamagedAnswerError(
             f"{path} is damaged ({error}). Restore it from git, or measure again with `{remedy}`."
         ) from None
+
+
+def if_measured(name: str, folder: str | None = None) -> dict[str, Any] | None:
+    """As :func:`read`; None where it was not measured."""
+    try:
+        return read(name, folder)
+    except BenchmarkError:
+        return None

@@ -1,0 +1,8 @@
+"""How a negative number is written, in tables and in prose alike."""
+
+from __future__ import annotations
+
+import re
+
+# A hyphen before a digit that follows no word, and what stands for it.
+MINUS = re.compile(r"(?<![\w-])-(?=\d)"), "\N{MINUS SIGN}"
