@@ -156,6 +156,7 @@ def test_what_the_correction_takes_away_is_not_called_a_difference():
     sentence = stats.comparison_verdict("accuracy", among)
     assert "not enough to call it a difference" in sentence
     assert "higher" not in sentence
+    assert "differ from" not in sentence
 
 
 def test_a_comparison_without_an_interval_yet_is_in_the_family_all_the_same():
@@ -224,11 +225,46 @@ def test_an_interval_shows_on_which_side_of_zero_it_ends():
     assert "+0.00 to" in stats.verdict("accuracy", "a", "b", stats.Estimate(1.0, 0.0, 2.0, 3), "points")
 
 
-def test_an_effect_size_needs_four_pairs():
-    three, four = (
-        stats.compare({"a": series(*range(n)), "b": series(*[0.0] * n)}, "b")[0].effect_size for n in (3, 4))
-    assert math.isnan(three)
-    assert math.isfinite(four)
+def test_an_effect_size_needs_three_pairs_and_is_less_its_bias():
+    def effect(*differences):
+        base = series(*[0.0] * len(differences))
+        return stats.compare({"a": series(*differences), "b": base}, "b")[0].effect_size
+
+    assert math.isnan(effect(0.0, 1.0))
+    # Hedges 1981, table 2: the factors for 2 and 4 degrees of freedom.
+    assert effect(1.0, 2.0, 3.0) == pytest.approx(0.5642 * 2.0, rel=1e-4)
+    assert effect(1.0, 2.0, 3.0, 4.0, 5.0) == pytest.approx(0.7979 * 3.0 / np.std([1, 2, 3, 4, 5], ddof=1), rel=1e-4)
+
+
+def test_runs_that_diverged_are_named_in_the_sentence():
+    reference = series(80.0, 80.4, 79.8, 80.1, 80.2)
+    values = {
+        "reference": reference, "some": reference + series(-5.0, -5.1, math.nan, math.nan, -4.9),
+        "most": reference + series(1.0, *[math.nan] * 4), "all": series(*[math.nan] * 5),
+    }
+    found = {c.level: c for c in stats.compare(values, "reference")}
+    assert [(c.word, c.lost, c.difference.n) for c in found.values()] == [
+        ("lower", 2, 3), ("one seed", 4, 1), ("diverged", 5, 0)]
+    said = {level: stats.comparison_verdict("accuracy", c) for level, c in found.items()}
+    assert "n = 3, effect size" in said["some"]
+    assert said["some"].endswith("; 2 more pairs diverged).")
+    assert said["most"] == (
+        "One pair of runs has no interval: the accuracy of most is 1.00 points above that of reference in it; "
+        "4 more pairs diverged.")
+    assert said["all"] == "No pair of runs of all and reference is left to compare: in each of 5 one diverged."
+
+
+def test_the_interval_and_the_equivalence_test_agree():
+    generator = np.random.default_rng(2)
+    seen = set()
+    for _ in range(200):
+        base = series(*generator.normal(80, 0.3, 5))
+        values = {"a": base + generator.normal(generator.uniform(-0.6, 0.6), 0.25, 5), "b": base}
+        (c,) = stats.compare(values, "b", same_within=0.5, planned=10**6)  # nothing survives that correction
+        seen.add(c.word)
+        # Two one-sided tests at 2.5 % are the 95 % interval.
+        assert (c.word == "same") == (c.p_same < 0.025), c
+    assert seen == {"same", "unclear", "suggestive"}
 
 
 def test_p_values_are_written_as_readers_expect():

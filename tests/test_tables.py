@@ -54,6 +54,38 @@ def test_a_studys_table_has_a_row_a_level_its_cost_and_its_verdict(found):
     assert "n = 2" in tables.verdicts(comparisons)
 
 
+def test_a_level_that_diverged_is_a_comparison_all_the_same(found):
+    comparisons = tables.compare(found)
+    (lost,) = [c for c in comparisons if c.level == "lost"]
+    assert (lost.word, lost.lost) == ("diverged", 2)
+    assert "in each of 2 one diverged" in tables.verdicts(comparisons)
+    assert tables.study_table(found, comparisons).data.set_index("dropout").loc["lost", "verdict"] == "diverged"
+
+
+def test_many_verdicts_are_summed_up_in_one_sentence():
+    def comparison(level, mean, half, n=5, p=0.001, reference="none"):
+        difference = stats.Estimate(mean, mean - half, mean + half, n)
+        return stats.Comparison(level, reference, difference, p, p, 0.5, 0.5, math.nan)
+
+    several = [
+        comparison("a", 2.0, 0.5), comparison("b", -3.0, 0.5), comparison("c", 0.1, 0.2), comparison("d", 1.0, 3.0),
+        comparison("e", 1.0, 0.5, p=0.2), comparison("f", 1.0, math.nan, n=1),
+    ]
+    assert tables.in_short(several) == (
+        "Final validation accuracy, against *none*: higher with *a*; lower with *b*; the same within ±0.5 points with "
+        "*c*; no difference found with *d*; not enough for a difference after correction with *e*; no verdict yet (one "
+        "pair of runs) with *f*.")
+    assert tables.in_short(several[1:2], "gap") == "Gap, against *none*: higher with no level; lower with *b*."
+    others = [comparison("a", 2.0, 0.5), comparison("b", 2.0, 0.5, reference="a")]
+    assert "higher with *a* (against *none*), *b* (against *a*)" in tables.in_short(others)
+    assert tables.in_short([]) == tables.NOTHING
+    listed = tables.verdicts(several)
+    assert listed.startswith(tables.in_short(several))
+    assert ":::{dropdown}" in listed
+    assert all(stats.comparison_verdict("final validation accuracy", c) in listed for c in several)
+    assert "dropdown" not in tables.verdicts(several[:2])
+
+
 def test_a_level_that_diverged_keeps_its_row_and_is_counted(found):
     for table in (tables.study_table(found, tables.compare(found)), tables.epochs_table(found, (0.5,))):
         row = table.data.set_index("dropout").loc["lost"]
@@ -87,7 +119,8 @@ def test_whether_a_gain_depends_on_the_setting_is_a_difference_of_differences():
         reference="none / plain", levels={"none": {}, "half": {"dropout": 0.5}},
         crossed={"plain": {}, "bare": {"norm": "none"}})
     found = SimpleNamespace(
-        study=study, levels=list(accuracies), values=lambda _, level: accuracies[level] / 100)
+        study=study, levels=list(accuracies), trained=list(accuracies), values=lambda _, level: accuracies[level] / 100,
+        runs=pd.DataFrame({"level": list(accuracies), "seed": 0, "diverged": False}))
     said = tables.changes_by_setting(found, "none", "plain")
     assert said.startswith("- The gain over none of half / bare is higher than that of half / plain by 5.00 points")
 
@@ -130,11 +163,12 @@ def test_pairs_are_corrected_for_all_that_were_planned(found):
 
 def test_one_family_holds_a_studys_levels_and_its_other_pairs(found):
     comparisons = tables.compare(found, also=[("none", "half"), ("half", "lost")])
-    (half,) = comparisons   # nothing of "lost" was finished
+    half, lost, half_lost = comparisons
+    assert (lost.word, half_lost.word) == ("diverged", "diverged")
     assert half == stats.compare_pairs(tables.figures_of(found, "val_accuracy"), [("half", "none")], planned=3)[0]
     picked = tables.picked(comparisons, [("half", "none"), ("none", "half"), ("half", "lost")])
-    assert list(map(repr, picked)) == list(map(repr, [half, half.turned]))   # an effect size may be NaN
-    assert tables.with_reference(comparisons, "none") == [half]
+    assert list(map(repr, picked)) == list(map(repr, [half, half.turned, half_lost]))   # an effect size may be NaN
+    assert tables.with_reference(comparisons, "none") == [half, lost]
     assert tables.with_reference(comparisons, "half") == []
 
 
@@ -151,10 +185,11 @@ def test_the_largest_departure_from_the_references_parameters_is_in_percent():
 
 
 def test_what_carried_over_names_level_widths_differences_and_n(found):
-    (comparison,) = tables.compare(found)
+    comparison, lost = tables.compare(found)
     side = f"at width {found.config_of('half').width} {tables.signed(comparison.difference)} points (n = 2)"
     verdict = stats.carried_over(comparison, comparison)
     assert tables.carried_over(found, [comparison], found) == f"- half against none: {side}, {side}; {verdict}."
+    assert "every pair lost a run that diverged" in tables.carried_over(found, [lost], found)
     # Found whichever way round the first study made it.
     assert tables.carried_over(found, [comparison.turned], found) == (
         f"- half against none: {side}, {side}; {verdict}.")

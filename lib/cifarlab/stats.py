@@ -137,6 +137,10 @@ def _worded(word: str, what: str, comparison: Comparison, unit: str, digits: int
     low, high = (_end(value, digits) for value in (difference.low, difference.high))
     interval = f"95 % interval {low} to {high}{unit}, n = {difference.n}"
     interval += f", effect size {comparison.effect_size:+.1f}" if math.isfinite(comparison.effect_size) else ""
+    # Runs that diverged have no part in a mean: a sentence that is silent about them would flatter their level.
+    lost = f"{comparison.lost} more pair{'s' * (comparison.lost > 1)}" if comparison.lost else ""
+    interval += f"; {lost} diverged" if lost else ""
+    sided = f"{amount} {'above' if difference.mean > 0 else 'below'} that of {b}"
     match word:
         case "higher" | "lower":
             return f"The {what} of {a} is {word} than that of {b} by {amount} ({interval})."
@@ -147,8 +151,8 @@ def _worded(word: str, what: str, comparison: Comparison, unit: str, digits: int
             )
         case "suggestive":
             return (
-                f"The {what} of {a} differs from that of {b} by {difference.mean:+.{digits}f}{unit} ({interval}), but "
-                "among the planned comparisons that is not enough to call it a difference"
+                f"The {what} of {a} came out {sided} ({interval}); among the planned comparisons that is not enough "
+                "to call it a difference"
             )
         case "unclear":
             return (
@@ -157,10 +161,12 @@ def _worded(word: str, what: str, comparison: Comparison, unit: str, digits: int
             )
         case "none":
             return f"There is no pair of finished runs of {a} and {b} to compare yet."
-    return (
-        f"With one seed there is no interval: the {what} of {a} differs from that of {b} by "
-        f"{difference.mean:+.{digits}f}{unit} in this one pair of runs."
-    )
+        case "diverged":
+            return f"No pair of runs of {a} and {b} is left to compare: in each of {comparison.lost} one diverged."
+    if abs(difference.mean) < TIE:
+        sided = f"the same as that of {b}"
+    left = f"; {lost} diverged" if lost else ""
+    return f"One pair of runs has no interval: the {what} of {a} is {sided} in it{left}."
 
 
 def _end(value: float, digits: int) -> str:
@@ -222,8 +228,8 @@ def oscillation(history: pd.DataFrame, column: str = "val_loss") -> pd.Series:
     return ordered.groupby("seed")[column].apply(back_and_forth)
 
 
-# The deviation of two or three differences says too little to divide by.
-FEWEST_FOR_EFFECT_SIZE = 4
+# Two differences have one deviation between them: too little to divide by.
+FEWEST_FOR_EFFECT_SIZE = 3
 
 
 # --- a study's comparisons ------------------------------------------------------------------------------------------
@@ -235,8 +241,9 @@ class Comparison:
 
     ``p``: two-sided paired t test. ``p_holm``: the same, corrected for all comparisons that were planned (Holm 1979).
     ``p_same``: paired equivalence test, two one-sided t tests (Schuirmann 1987), against ±``same_within``.
-    ``effect_size``: mean difference over the differences' standard deviation (Cohen's d_z); NaN below
-    :data:`FEWEST_FOR_EFFECT_SIZE` pairs. NaN without an interval.
+    ``effect_size``: mean difference over the differences' standard deviation (Cohen's d_z), less its bias with few
+    pairs (Hedges 1981); NaN below :data:`FEWEST_FOR_EFFECT_SIZE` pairs. NaN without an interval. ``lost``: further
+    pairs that have no part in all this because a run of them diverged.
     """
 
     level: str
@@ -247,14 +254,18 @@ class Comparison:
     p_same: float
     same_within: float | None
     effect_size: float
+    lost: int = 0
 
     @property
     def word(self) -> str:
         """As :func:`direction`, but a difference that does not survive the correction is ``suggestive``.
 
-        One that lies within ±``same_within`` is then ``same``: that is shown whatever its sign.
+        One that lies within ±``same_within`` is then ``same``: that is shown whatever its sign. Where every pair was
+        lost to a run that diverged, the word is ``diverged``.
         """
         word = direction(self.difference, self.same_within)
+        if word == "none" and self.lost:
+            return "diverged"
         if word not in ("higher", "lower") or self.p_holm < 1 - CONFIDENCE:
             return word
         return "same" if _within(self.difference, self.same_within) else "suggestive"
@@ -282,7 +293,7 @@ def compare(
 def compare_pairs(
     values: Mapping[str, pd.Series], pairs: Sequence[tuple[str, str]], same_within: float = 0.5, planned: int = 0
 ) -> list[Comparison]:
-    """Compare the values (indexed by seed) of each pair of levels, pairing by seed.
+    """Compare the values (indexed by seed) of each pair of levels, pairing by seed; NaN is a run that diverged.
 
     Holm's correction is for ``planned`` comparisons, at least those named: one that has no interval yet counts as if
     it showed nothing, so that a verdict is not withdrawn merely because a study is finished.
@@ -297,6 +308,8 @@ def compare_pairs(
     rows = []
     for level, reference in pairs:
         difference = paired_difference(values[level], values[reference])
+        both = values[level].index.intersection(values[reference].index)
+        lost = len(both) - difference.n
         p = p_same = effect = math.nan
         if difference.n >= 2:
             a, b = (part.to_numpy(float) for part in _paired(values[level], values[reference]))
@@ -305,20 +318,27 @@ def compare_pairs(
                 p = float(scipy_stats.ttest_rel(a, b).pvalue)
                 p_same = float(ttost_paired(a, b, -same_within, same_within)[0])
                 if difference.n >= FEWEST_FOR_EFFECT_SIZE:
-                    effect = difference.mean / spread
+                    effect = difference.mean / spread * _unbiased(difference.n - 1)
             else:
                 # The same difference with every seed is a tie of rounded figures, not certainty: the tests divide by
                 # its spread, 0, and nothing is shown but that it is small, where it is.
                 p, p_same = 1.0, 0.0 if abs(difference.mean) < same_within else 1.0
-        rows.append((level, reference, difference, p, p_same, effect))
+        rows.append((level, reference, difference, p, p_same, effect, lost))
     family = [1.0 if math.isnan(row[3]) else row[3] for row in rows]
     family += [1.0] * (planned - len(family))
     corrected = multipletests(family, method="holm")[1] if family else ()
     return [
         Comparison(level, reference, difference, p, math.nan if math.isnan(p) else float(p_holm), p_same, same_within,
-                   effect)
-        for (level, reference, difference, p, p_same, effect), p_holm in zip(rows, corrected, strict=False)
+                   effect, lost)
+        for (level, reference, difference, p, p_same, effect, lost), p_holm in zip(rows, corrected, strict=False)
     ]
+
+
+def _unbiased(freedom: int) -> float:
+    """What a standardised mean of few values is multiplied by to be right on average (Hedges 1981, equation 6e)."""
+    from scipy.special import gammaln
+
+    return math.exp(gammaln(freedom / 2) - gammaln((freedom - 1) / 2)) * math.sqrt(2 / freedom)
 
 
 def comparison_verdict(what: str, comparison: Comparison, unit: str = "points", digits: int = 2) -> str:

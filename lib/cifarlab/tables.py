@@ -23,11 +23,13 @@ NOTHING = "There is nothing to compare yet."
 DIVERGED = "diverged"
 # A column with a text of more characters than this breaks its lines.
 LONG_TEXT = 40
+# A list of so many verdicts is led by a sentence that sums them up, and folded.
+LONG_LIST = 4
 # What stands in a cell instead of a number: it is aligned as the numbers are.
 NO_NUMBER = ("", "–", "never", "reference", DIVERGED)
 WORDS = {
     "higher": "higher", "lower": "lower", "same": "the same", "unclear": "no difference found",
-    "suggestive": "not after correction", "one seed": "one seed", "none": "–",
+    "suggestive": "not after correction", "one seed": "one seed", "none": "–", "diverged": DIVERGED,
 }
 
 
@@ -48,7 +50,7 @@ def compare_values(
     also: Sequence[tuple[str, str]] = (),
 ) -> list[Comparison]:
     """As :func:`compare`, of any figure: ``values`` by level, indexed by seed."""
-    return compare_planned(values, [*pairs_of(results.study), *also], same_within)
+    return compare_planned(with_lost(results, values), [*pairs_of(results.study), *also], same_within)
 
 
 def pairs_of(study: Study) -> list[tuple[str, str]]:
@@ -79,9 +81,19 @@ def with_reference(comparisons: Sequence[Comparison], reference: str) -> list[Co
 
 
 def figures_of(results: StudyResults, column: str) -> dict[str, pd.Series]:
-    """One final figure of every level that has runs, by seed; accuracies in percent."""
+    """One final figure of every level that has runs, by seed; accuracies in percent. A run without it is left out."""
     scale = 100 if column.endswith("accuracy") else 1
-    return {level: scale * results.values(column, level).astype(float) for level in results.levels}
+    return {level: scale * results.values(column, level).astype(float).dropna() for level in results.levels}
+
+
+def with_lost(results: StudyResults, values: Mapping[str, pd.Series]) -> dict[str, pd.Series]:
+    """``values`` by level and seed, with NaN for each run that diverged: a comparison counts it as lost."""
+    lost = results.runs[results.runs["diverged"]].groupby("level")["seed"].agg(list).to_dict()
+    empty = pd.Series(dtype=float)
+    return {
+        level: (there := values.get(level, empty)).reindex(there.index.union(lost.get(level, [])))
+        for level in results.trained if level in values or level in lost
+    }
 
 
 def costs(results: StudyResults) -> pd.DataFrame:
@@ -236,7 +248,33 @@ def verdicts(
             "No two levels share more than one seed yet. One pair of runs has no interval, so its difference may be "
             "the level's or the seed's, and no verdict is given."
         )
-    return "\n".join(f"- {stats.comparison_verdict(what, comparison, unit, digits)}" for comparison in comparisons)
+    lines = "\n".join(f"- {stats.comparison_verdict(what, comparison, unit, digits)}" for comparison in comparisons)
+    if len(comparisons) < LONG_LIST:
+        return lines
+    return f"{in_short(comparisons, what, unit)}\n\n:::{{dropdown}} Each comparison with its interval\n{lines}\n:::"
+
+
+def in_short(
+    comparisons: Sequence[Comparison], what: str = "final validation accuracy", unit: str = "points"
+) -> str:
+    """What several comparisons show, in one sentence: with which levels a figure is higher, lower, the same.
+
+    For example "Final validation accuracy, against *none*: higher with no level; lower with *b*; no difference found
+    with *a*." Where levels have references of their own, each is named with it.
+    """
+    if not comparisons:
+        return NOTHING
+    references = {comparison.reference for comparison in comparisons}
+    named: dict[str, list[str]] = {"higher": []}
+    for c in comparisons:
+        beside = "" if len(references) == 1 else f" (against *{c.reference}*)"
+        named.setdefault(c.word, []).append(f"*{c.level}*{beside}")
+    margin = f" within ±{comparisons[0].same_within:g} {unit}".rstrip()
+    said = WORDS | {"same": f"the same{margin}", "suggestive": "not enough for a difference after correction",
+                    "one seed": "no verdict yet (one pair of runs)", "none": "no pair of runs yet"}
+    parts = [f"{said[word]} with {', '.join(named[word]) or 'no level'}" for word in said if word in named]
+    against = f", against *{references.pop()}*" if len(references) == 1 else ""
+    return f"{what[0].upper()}{what[1:]}{against}: {'; '.join(parts)}."
 
 
 def compare_by_setting(results: StudyResults, reference: str) -> list[Comparison]:
@@ -245,7 +283,7 @@ def compare_by_setting(results: StudyResults, reference: str) -> list[Comparison
         (level, reference + CROSS + level.partition(CROSS)[2])
         for level in results.study.levels if level.partition(CROSS)[0] != reference
     ]
-    return compare_planned(figures_of(results, "val_accuracy"), pairs)
+    return compare_planned(with_lost(results, figures_of(results, "val_accuracy")), pairs)
 
 
 def verdicts_by_setting(comparisons: Sequence[Comparison], reference: str, heading: str) -> str:
@@ -267,7 +305,7 @@ def changes_by_setting(results: StudyResults, reference: str, base: str) -> str:
     Each level's gain under every other setting against its gain under ``base``, by seed: a difference of differences,
     since one verdict under each setting says nothing of their difference.
     """
-    values = figures_of(results, "val_accuracy")
+    values = with_lost(results, figures_of(results, "val_accuracy"))
     gains = {
         level: values[level] - values[other] for level in values
         if (other := reference + CROSS + level.partition(CROSS)[2]) in values and other != level
@@ -289,7 +327,7 @@ def carried_over(
     """
     def said(comparison: Comparison, results: StudyResults) -> str:
         if not comparison.difference.n:
-            return "no pair of runs yet"
+            return "every pair lost a run that diverged" if comparison.lost else "no pair of runs yet"
         config = next(iter(results.configs.values()))
         under = f"at width {config.width}" if where == "width" else f"over {config.epochs} epochs"
         return f"{under} {signed(comparison.difference)} points (n = {comparison.difference.n})"
