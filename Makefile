@@ -1,7 +1,14 @@
-# make book | test | results | status | bench. Each creates .venv from the lock when it is missing.
+# make book | test | results | status | bench. Each creates .venv from the lock when it is missing; where conda's
+# environment of environment.yml is active, that is used instead.
 SHELL   := /bin/bash
 PYTHON  ?= python3
+ifeq ($(CONDA_DEFAULT_ENV),cifarlab)
+BIN     := $(CONDA_PREFIX)/bin
+READY   :=
+else
 BIN     := .venv/bin
+READY   := .venv/ready
+endif
 # STUDY and PRESET narrow `make results` and `make status`; LEVEL (one level of a study), SEEDS (the first so many),
 # BUDGET (2h, 45m), WORKERS and DEVICE narrow or steer `make results`.
 SELECT  := $(if $(STUDY),--study $(STUDY)) $(if $(PRESET),--preset $(PRESET))
@@ -12,27 +19,27 @@ export LEVEL
 
 .PHONY: book test results status bench lint lock clean
 
-book: .venv/ready
+book: $(READY)
 	$(BIN)/jupyter-book build . -W --keep-going
 	@echo "Open _build/html/index.html"
 
-test: .venv/ready
+test: $(READY)
 	$(BIN)/python -m pytest
 
-results: .venv/ready
+results: $(READY)
 	$(BIN)/python -m cifarlab results $(SELECT) $(STEER)
 
-status: .venv/ready
+status: $(READY)
 	$(BIN)/python -m cifarlab status $(SELECT)
 
-bench: .venv/ready
+bench: $(READY)
 	$(BIN)/python -m cifarlab bench $(if $(FOLDER),--folder $(FOLDER))
 
-lint: .venv/ready
+lint: $(READY)
 	$(BIN)/ruff check .
 
 # Rewrites requirements.txt from pyproject.toml, for Python 3.11 and later on every platform.
-lock: .venv/ready
+lock: $(READY)
 	$(BIN)/python -m pip install --quiet uv
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-emit-index-url --extra test pyproject.toml -o requirements.txt
 
@@ -41,7 +48,7 @@ clean:
 
 .venv/ready: requirements.txt pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; this is " + sys.version.split()[0] + ". Name another with: make PYTHON=python3.12")'
-	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --requirement requirements.txt
-	$(BIN)/python -m pip install --quiet --no-deps --editable .
+	test -x .venv/bin/python || $(PYTHON) -m venv .venv
+	.venv/bin/python -m pip install --quiet --requirement requirements.txt
+	.venv/bin/python -m pip install --quiet --no-deps --editable .
 	touch $@

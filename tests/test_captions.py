@@ -27,8 +27,19 @@ def series(*values):
 def test_the_extremes_are_those_of_the_means():
     values = {"a": series(80, 90), "b": series(84), "c": series(), "d": series(70, 99)}
     assert captions.extremes(values, "validation accuracy", "%") == (
-        "The mean validation accuracy is highest with *a* (85.0 %) and lowest with *b* (84.0 %)."
+        "The mean validation accuracy is highest with *a* (85.0 %; not told apart from *d*) and lowest with *b* "
+        "(84.0 %)."
     )
+
+
+def test_the_first_is_told_apart_from_the_next_by_pairs_of_seeds():
+    ahead = {"a": series(80, 90), "b": series(79, 89.01), "c": series(1, 2)}
+    assert captions.extremes(ahead, "accuracy", "%") == (
+        "The mean accuracy is highest with *a* (85.0 %) and lowest with *c* (1.5 %).")
+    one = {"a": series(80), "b": series(79)}
+    assert "highest with *a* (80.0 %; not told apart from *b*)" in captions.extremes(one, "accuracy", "%")
+    assert captions.extremes(ahead, "loss", "", highest_first=False) == (
+        "The mean loss is lowest with *c* (1.5) and highest with *a* (85.0).")
 
 
 def test_one_level_or_a_tie_has_no_highest():
@@ -43,7 +54,8 @@ def test_means_that_are_alike_as_they_are_said_have_no_highest():
     close = {"a": series(0.451), "b": series(0.452)}
     assert captions.extremes(close, "gap", "nats", 2) == "The mean gap of *a*, *b* is 0.45 nats."
     lowest_first = captions.extremes(close, "distance", "", 3, highest_first=False)
-    assert lowest_first == "The mean distance is lowest with *a* (0.451) and highest with *b* (0.452)."
+    assert lowest_first == (
+        "The mean distance is lowest with *a* (0.451; not told apart from *b*) and highest with *b* (0.452).")
 
 
 def test_the_best_of_each_line_and_of_each_setting():
@@ -70,7 +82,7 @@ def test_a_studys_sentences_are_drawn_from_its_results():
     best = max(results.levels, key=lambda level: results.values("val_accuracy", level).mean())
     assert f"highest with *{best}*" in captions.of_levels(results)
     costs = pd.Series({level: 1.0 for level in results.levels})
-    assert captions.unbeaten(results, costs, "time") == f"Unbeaten in accuracy and time together: *{best}*."
+    assert captions.unbeaten(results, costs, "time") == f"Unbeaten in mean accuracy and time together: *{best}*."
 
 
 def test_the_span_of_the_gradients_is_over_layers_of_means_over_seeds():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -133,13 +134,40 @@ def test_nothing_is_chosen_where_nothing_can_be_compared(levels):
 
 
 def test_the_test_set_is_not_read_while_runs_are_missing(results, monkeypatch, capsys):
-    found = SimpleNamespace(missing=("one", "two"), runs=[1, 2, 3], levels=["plain"])
+    study = studies.load("baseline")
+    whole, part = list(study.levels)[:2]
+    missing = tuple(study.config(part, seed).id for seed in study.seeds[1:])
+    found = SimpleNamespace(study=study, missing=missing, levels=list(study.levels))
     monkeypatch.setattr(studies, "ensure", lambda *_, **__: found)
     assert main(["final-test", "--study", "baseline"]) == 2
-    assert "study 'baseline': 2 of its 5 runs are missing" in capsys.readouterr().err
-    # A level that is named goes on: to the next refusal here.
-    assert main(["final-test", "--study", "baseline", "--level", "wide"]) == 2
-    assert "no finished run of 'wide'" in capsys.readouterr().err
+    planned = len(study.levels) * len(study.seeds)
+    assert f"study 'baseline': {len(missing)} of its {planned} runs are missing" in capsys.readouterr().err
+    assert main(["final-test", "--study", "baseline", "--level", part]) == 2
+    said = capsys.readouterr().err
+    assert f"level {part!r}: {len(missing)} of its {len(study.seeds)} runs are missing" in said
+    # A level that is named and finished is evaluated, whatever the others lack.
+    monkeypatch.setattr(final_test, "runs_of", lambda *_: {0: study.config(whole, 0)})
+    monkeypatch.setattr(final_test, "predictions", lambda *_: SimpleNamespace(accuracy=0.5))
+    monkeypatch.setattr(final_test, "keep_model", lambda config: final_test.model_path(config.id))
+    assert main(["final-test", "--study", "baseline", "--level", whole]) == 0
+    assert "seed 0: test accuracy 50.00 %" in capsys.readouterr().out
+
+
+def test_weights_are_evaluated_again_and_compared_with_what_is_committed(results, monkeypatch):
+    config = RunConfig()
+    with pytest.raises(LabError, match=r"npz is not there to compare with"):
+        final_test.again(config)
+    logits, labels = np.eye(10, dtype=np.float32), np.arange(10)
+    monkeypatch.setattr(final_test, "compute", lambda *_: final_test.Predictions(logits, labels, np.empty(0)))
+    before = final_test.predictions(config)   # computed and written
+    assert "weights are not here" in final_test.again(config)
+    monkeypatch.setattr(final_test, "weights", lambda _: Path("some.pt"))
+    assert final_test.again(config) == (
+        "test accuracy 100.00 %, committed 100.00 %; 10 of 10 predictions are the same")
+    other = final_test.Predictions(np.roll(logits, 1, axis=0), labels, np.empty(0))
+    monkeypatch.setattr(final_test, "compute", lambda *_: other)
+    assert final_test.again(config) == "test accuracy 0.00 %, committed 100.00 %; 0 of 10 predictions are the same"
+    assert final_test.predictions(config).accuracy == before.accuracy   # nothing was written
 
 
 def test_a_level_that_was_not_trained_is_refused_by_name(capsys):

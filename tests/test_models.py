@@ -22,6 +22,25 @@ def test_resnet9_is_the_originals():
     assert convolutions(model) == 8
 
 
+def counted(config: RunConfig) -> int:
+    """Weights and biases by hand: every convolution, its norm or bias, and the classifier."""
+    w, k = config.width, config.kernel_size
+    each = 1 if config.norm == "none" else 2   # a bias, or a norm's scale and shift
+    pairs = [(3, w), (w, 2 * w), (2 * w, 4 * w)]
+    classified = 4 * w * 4 * 4
+    if config.model == "resnet9":
+        pairs.append((4 * w, 8 * w))
+        classified = 8 * w
+    total = sum(a * b * k * k + each * b for a, b in pairs) + 10 * classified + 10
+    if config.model == "resnet9":
+        # Blocks are dealt to the stages of 2w, 8w and 4w channels in turn.
+        own = config.block_kernel_size or k
+        for number in range((config.depth - 5) // 2):
+            c = w * (2, 8, 4)[number % 3]
+            total += config.block_convolutions * (c * c * own * own + each * c)
+    return total
+
+
 @pytest.mark.parametrize("changes", [
     *({"norm": norm} for norm in ("none", "batch", "layer", "group", "instance")),
     *({"kernel_size": size} for size in (1, 3, 5, 7)),
@@ -34,6 +53,7 @@ def test_resnet9_is_the_originals():
 def test_every_argument_gives_ten_logits_and_trains_one_step(changes):
     config = RunConfig.of(**({"width": 8} | changes))
     model = models.build(config)
+    assert layers.parameter_count(model) == counted(config)
     logits = model(torch.randn(4, 3, 32, 32))
     assert logits.shape == (4, 10)
     logits.sum().backward()

@@ -94,7 +94,8 @@ def test_each_notebook_runs_through_nbval_under_the_smoke_preset(nbval_report, p
 
 # Chapters of studies: each can do without runs of its main study's reference, and with runs that diverged.
 THIN = [
-    "03-residual-networks", "05-warm-up", "07-dropout", "08-normalization", "09-decay", "10-kernel-size", "11-depth",
+    "03-residual-networks", "04-baseline", "05-warm-up", "07-dropout", "08-normalization", "09-decay", "10-kernel-size",
+    "11-depth",
 ]
 SEEDS = [0, 1, 2]
 
@@ -116,7 +117,8 @@ def copy_seeds(runs: Path) -> None:
 def main_study(name: str) -> str:
     (parameters,) = [cell for cell in nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", as_version=4).cells
                      if "parameters" in cell.metadata.get("tags", [])]
-    return assigned_values(parameters.source).get("study", "degradation")
+    own = {"03-residual-networks": "degradation", "04-baseline": "baseline"}
+    return assigned_values(parameters.source).get("study") or own[name]
 
 
 @pytest.fixture(scope="module")
@@ -167,7 +169,22 @@ def test_a_chapter_is_drawn_from_thin_stores(thin_stores, tmp_path, name):
         shown = dict(zip(thin_stores, pool.map(drawn, thin_stores), strict=True))
     for text in shown.values():
         assert not re.findall(r".{,40}\bnan\b.{,40}", text, flags=re.I)
-    assert "diverged" in shown["diverged"].lower()
+    # Beside the warning at the top: each level's row says how many of its runs were lost.
+    if name != "05-warm-up":  # its table is by epoch
+        assert "2, 1 diverged" in shown["diverged"]
+
+
+def test_the_closing_chapter_picks_no_end_of_which_a_run_diverged(thin_stores, tmp_path):
+    out = tmp_path / "out.ipynb"
+    done = run_papermill(ROOT / "notebooks" / "12-closing.ipynb", out, thin_stores["diverged"], "preset", "smoke",
+                         "seeds", str(SEEDS), "train", "False", "names", "[dropout, kernel]")
+    assert done.returncode == 0, done.stderr[-3000:]
+    shown = outputs(out)
+    assert "Not at an end, since a run diverged: classifier 0.1 (dropout)" in shown
+    assert "5 × 5 (kernel size)" in shown
+    cells = re.findall(r"<td[^>]*>([^<]*)</td>", shown)
+    assert {"none", "3 × 3"} <= set(cells)
+    assert not {"classifier 0.1", "5 × 5"} & set(cells)
 
 
 def test_two_epochs_are_too_few_to_oscillate_and_no_page_says_nan(smoke_results, tmp_path):
@@ -178,7 +195,8 @@ def test_two_epochs_are_too_few_to_oscillate_and_no_page_says_nan(smoke_results,
                              "seeds", "[0]", "train", "False")
         assert done.returncode == 0, done.stderr[-3000:]
         text = out.read_text()
-        assert "Curves this short have too few places to turn" in text
+        assert ("Curves this short have too few places to turn" in text) == (name == "05-warm-up")
+        assert "oscillation of val. loss" not in text
         assert not re.search(r"\bnan\b", text)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 import subprocess
 import sys
 import time
@@ -10,8 +12,9 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
+import torch
 from cifarlab import __main__ as cli
-from cifarlab import chapter, execution, packing, store, studies
+from cifarlab import chapter, data, execution, models, packing, runner, store, studies, tables, training
 from cifarlab.config import PRESETS, ConfigError, RunConfig
 
 GOOD = """
@@ -51,6 +54,8 @@ def written(tmp_path, text: str):
     ("dropped: {dropout: 0.5}", "plain: {dropout: 0.5}", r"'plain' appears twice \(line 10\)"),
     ("dropped: {dropout: 0.5}", "dropped: {}", "'dropped' and 'plain' of study 'mine' are the same run"),
     ("levels:", "levels: [", "mine.yml"),
+    ("levels:", "comparisons: [[plain, droped]]\nlevels:", r"comparisons: 'droped' .* \(did you mean 'dropped'\?\)"),
+    ("levels:", "comparisons: [[plain, plain]]\nlevels:", "comparisons: 'plain' is compared with itself"),
     ("levels:", "crossed: {all: {dropout: 0.1}}\nlevels:", "'dropped' and crossed: 'all' both set dropout"),
     ("levels:", "crossed: {narrow: {width: 2}}\nlevels:", "reference: 'plain' is not one of its levels"),
 ])
@@ -327,6 +332,58 @@ def test_status_says_what_is_there_and_what_is_missing(smoke_results, monkeypatc
     for name in studies.names():
         assert name in printed
     assert "in the store, in none of these studies" in printed
+
+
+def test_status_counts_what_is_done_missing_diverged_and_of_older_code(results, monkeypatch, capsys, tmp_path):
+    study = studies.load("mine", written(tmp_path, GOOD))
+    monkeypatch.setattr(cli, "chosen_studies", lambda _: [study])
+    configs = [config for _, config in study.runs()]
+    for config in configs[:3]:
+        runner.run(config)
+    for config, part, values in ((configs[0], "final", {"diverged": True}),
+                                 (configs[1], "provenance", {"code_digest": "another"})):
+        path = store.path_of(config.id)
+        result = json.loads(path.read_text())
+        result[part] |= values
+        path.write_text(json.dumps(result))
+    assert cli.main(["status"]) == 0
+    row = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("mine "))
+    # planned, done, missing, diverged, older code
+    assert row.split()[1:] == [str(n) for n in (len(configs), 3, len(configs) - 3, 1, 1)]
+
+
+def test_the_matrix_goes_seed_by_seed_through_all_studies():
+    chosen = [studies.load(name) for name in ("dropout", "kernel-pairs", "depth")]
+    runs = cli.planned(chosen)
+    assert [config.seed for config in runs] == sorted(config.seed for config in runs)
+    first = {config.id for config in runs if config.seed == 0}
+    assert first == {study.config(level, 0).id for study in chosen for level in study.levels}
+
+
+LEVELS = {
+    config.with_(seed=0).id: (f"{name}: {level}", config)
+    for name in studies.names() for level, config in studies.load(name).runs(seeds=[0])
+}
+
+
+@pytest.mark.parametrize("config", [pytest.param(config, id=name) for name, config in LEVELS.values()])
+def test_every_level_of_every_study_trains_one_step(config):
+    """The network and the optimizer as planned; the images few and made up."""
+    tiny = config.with_(dataset="synthetic", train_images=4, val_images=0, batch_size=4, epochs=1, warmup_epochs=0.5,
+                        precision="float32", low_resolution_epochs=1.0)
+    images, none = data.split(data.load(tiny), tiny)
+    before = models.build(tiny).state_dict()
+    trained = training.train(tiny, images, none)
+    assert math.isfinite(trained.history[-1]["train_loss"])
+    after = trained.model.state_dict()
+    assert any(not torch.equal(before[name], after[name]) for name, _ in trained.model.named_parameters())
+
+
+def test_a_wide_study_repeats_comparisons_that_its_main_study_plans():
+    for name in studies.names():
+        if name.endswith("-wide"):
+            planned = {frozenset(pair) for pair in tables.pairs_of(studies.load(name.removesuffix("-wide")))}
+            assert {frozenset(pair) for pair in tables.pairs_of(studies.load(name))} <= planned, name
 
 
 def test_narrow_runs_are_packed_and_wide_ones_get_all_cores():

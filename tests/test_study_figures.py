@@ -83,5 +83,8 @@ def test_a_tornado_has_a_bar_to_each_end_and_the_widest_range_on_top():
     assert [text.get_text() for text in points.get_yticklabels()] == ["narrow", "wide"]
     bars = [patch.get_width() for patch in points.patches if isinstance(patch, Rectangle)]
     assert bars == [0, 1, -4, 2]
-    assert {"worst", "best"} <= {text.get_text() for text in points.texts}
+    # Each name beside its bar, beyond the whisker.
+    places = {text.get_text(): (text.xy[0], text.get_ha()) for text in points.texts}
+    assert (places["worst"], places["best"]) == ((-5, "right"), (3, "left"))
+    assert (places["w"], places["b"]) == ((-1, "right"), (2, "left"))
     assert [tuple(one.get_xdata()) for one in time.lines if one.get_marker() == "^"][:2] == [(1.0,), (2.0,)]

@@ -162,7 +162,9 @@ def test_pairs_are_corrected_for_all_that_were_planned(found):
 
 
 def test_one_family_holds_a_studys_levels_and_its_other_pairs(found):
-    comparisons = tables.compare(found, also=[("none", "half"), ("half", "lost")])
+    study = found.study.model_copy(update={"comparisons": (("none", "half"), ("half", "lost"))})
+    comparisons = tables.compare(replace(found, study=study))
+    assert tables.pairs_of(study) == [("half", "none"), ("lost", "none"), ("half", "lost")]
     half, lost, half_lost = comparisons
     assert (lost.word, half_lost.word) == ("diverged", "diverged")
     assert half == stats.compare_pairs(tables.figures_of(found, "val_accuracy"), [("half", "none")], planned=3)[0]

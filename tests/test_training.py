@@ -30,7 +30,7 @@ keep_freed_memory()  # as a run does
 config = RunConfig.of(**json.loads(sys.argv[1]))
 images = data.split(data.load(config), config)
 trained = training.train(config, *images, checkpoint=Path(sys.argv[2]) if len(sys.argv) > 2 else None,
-                         on_step=lambda: print("step", flush=True))
+                         on_step=lambda: (print("step", flush=True), sys.stdin.readline()))  # waits to be let on
 numbers = [[row[k] for k in ("train_loss", "val_loss", "val_accuracy")] for row in trained.history]
 weights = sum(float(p.double().sum()) for p in trained.model.parameters())
 print("result", json.dumps([numbers, weights, trained.gradients]))
@@ -43,8 +43,14 @@ def command(config: RunConfig, *checkpoint) -> list[str]:
 
 
 def last_lines(config: RunConfig, *checkpoint) -> list[str]:
-    done = subprocess.run(command(config, *checkpoint), capture_output=True, text=True, check=True)
-    return done.stdout.splitlines()[-2:]
+    return output_of(config, *checkpoint)[-2:]
+
+
+def output_of(config: RunConfig, *checkpoint) -> list[str]:
+    """What a process prints that is let run to its end."""
+    done = subprocess.run(command(config, *checkpoint), capture_output=True, text=True, check=True,
+                          stdin=subprocess.DEVNULL)
+    return done.stdout.splitlines()
 
 
 def test_a_model_overfits_64_images():
@@ -73,18 +79,23 @@ def test_killed_at_a_random_step_it_resumes_to_the_same_bits(tmp_path, monkeypat
     monkeypatch.setenv("THREADS", str(threads))
     config = RANDOM.with_(**changes)
     expected, _ = last_lines(config)
-    total = config.epochs * training.steps_per_epoch(config)
-    # After the first epoch, so that there is something to resume from.
-    kill_at = random.randrange(training.steps_per_epoch(config) + 1, total)
+    an_epoch = training.steps_per_epoch(config)
+    total = config.epochs * an_epoch
+    kill_at = random.randrange(1, total + 1)
     checkpoint = tmp_path / "run.checkpoint"
-    with subprocess.Popen(command(config, checkpoint), stdout=subprocess.PIPE, text=True) as process:
-        for _ in range(kill_at):
-            process.stdout.readline()
+    with subprocess.Popen(command(config, checkpoint), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+                          bufsize=1) as process:
+        for step in range(1, kill_at + 1):
+            assert process.stdout.readline() == "step\n"
+            if step < kill_at:
+                process.stdin.write("go on\n")
+        # It waits after that step, before an epoch's checkpoint where that was its last.
         os.kill(process.pid, signal.SIGKILL)
-    # The steps printed may run ahead of the kill; the run must not have finished all the same.
-    found, resumed = last_lines(config, checkpoint)
+    *steps, found, resumed = output_of(config, checkpoint)
     assert found == expected, f"killed after step {kill_at}"
-    assert resumed == "sittings 2"
+    kept = (kill_at - 1) // an_epoch
+    assert steps == ["step"] * (total - kept * an_epoch), f"killed after step {kill_at}"
+    assert resumed == f"sittings {2 if kept else 1}"
 
 
 @pytest.mark.parametrize(("precision", "threads"), [("float32", 1), ("bfloat16", 2)])

@@ -6,6 +6,7 @@ import argparse
 import re
 import sys
 import time
+import warnings
 from importlib import import_module
 
 from cifarlab import execution, packing, store, studies
@@ -79,8 +80,11 @@ def results(arguments: argparse.Namespace) -> int:
         execution.clear(run_id)
     print(f"{len(done)} runs are in the store, {len(todo)} to do", flush=True)
     failures = packing.execute_packed(todo, arguments.device, arguments.workers, arguments.budget)
+    left = len(execution.missing(todo))
     if failures:
         print(f"failed: {len(failures)}; the next call tries again", file=sys.stderr)
+    elif left:
+        print(f"the budget is spent: {len(todo) - left} runs finished, {left} are left; the next call goes on")
     return 1 if failures else 0
 
 
@@ -149,21 +153,24 @@ def final_test(arguments: argparse.Namespace) -> int:
     """Evaluate the level that a study's validation accuracy chooses on the test set; keep the first seed's model.
 
     A level that is named is evaluated whatever its place. A study that holds no images out was chosen by another: then
-    all its levels are evaluated. Without a level that is named, every run of the study must be there.
+    all its levels are evaluated. Every run of the level that is named, else of the study, must be there. With --again
+    the weights that are here are evaluated anew and compared with what is committed; nothing is written.
     """
     from cifarlab import final_test as test
 
     found = studies.ensure(arguments.study, train=False)
-    if found.missing and arguments.level is None:
-        raise LabError(
-            f"study {arguments.study!r}: {len(found.missing)} of its {len(found.missing) + len(found.runs)} runs are "
-            f"missing, and the test set is read once, for what all of them choose. Train them with "
-            f"`make results STUDY={arguments.study}`, or name a level with --level."
-        )
     if arguments.level is not None and arguments.level not in found.levels:
         raise LabError(
             f"level: no finished run of {arguments.level!r}{did_you_mean(arguments.level, found.levels)}. "
             f"There are: {', '.join(found.levels)}."
+        )
+    whose = f"study {arguments.study!r}" + (f", level {arguments.level!r}" if arguments.level else "")
+    planned = [config.id for level, config in found.study.runs() if arguments.level in (None, level)]
+    if not arguments.again and (missing := [run_id for run_id in planned if run_id in found.missing]):
+        raise LabError(
+            f"{whose}: {len(missing)} of its {len(planned)} runs are missing, and the test set is read once, for all "
+            f"of them. Train them with `make results STUDY={arguments.study}`"
+            + ("." if arguments.level else ", or name a level whose runs are there with --level.")
         )
     chosen = [arguments.level] if arguments.level else found.levels
     if not arguments.level and found.runs["val_accuracy"].notna().any():
@@ -173,9 +180,13 @@ def final_test(arguments: argparse.Namespace) -> int:
         print(level)
         runs = test.runs_of(found, level)
         for seed, config in runs.items():
+            if arguments.again:
+                print(f"seed {seed}: {test.again(config, arguments.views)}")
+                continue
             accuracy = test.predictions(config, arguments.views).accuracy
             print(f"seed {seed}: test accuracy {100 * accuracy:.2f} %")
-        print(f"model kept: {test.keep_model(runs[min(runs)]).name}")
+        if not arguments.again:
+            print(f"model kept: {test.keep_model(runs[min(runs)]).name}")
     return 0
 
 
@@ -226,6 +237,8 @@ def main(argv: list[str] | None = None) -> int:
     command.add_argument("--level", help="this level, whatever its validation accuracy")
     command.add_argument("--views", choices=("one", "mirror", "mirror_shift"), default="one",
                          help="over which views of an image its predictions are averaged")
+    command.add_argument("--again", action="store_true",
+                         help="evaluate the weights that are here anew, and compare with what is committed")
     command = commands.add_parser("bench", help=bench.__doc__)
     command.set_defaults(function=bench)
     command.add_argument("--rounds", type=whole_number,
@@ -234,6 +247,8 @@ def main(argv: list[str] | None = None) -> int:
                          help="one benchmark; may be repeated")
     command.add_argument("--folder", help="where the answers go, such as results/bench-of-mine")
     arguments = parser.parse_args(argv)
+    # A warning such as that of a damaged file is a sentence for the user: without the line of code that gave it.
+    warnings.showwarning = lambda message, *_, **__: print(message, file=sys.stderr)
     try:
         preset = getattr(arguments, "preset", None)
         if preset is not None and preset not in PRESETS:

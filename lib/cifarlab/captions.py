@@ -11,6 +11,7 @@ from typing import Literal
 
 import pandas as pd
 
+from cifarlab import stats
 from cifarlab.studies import StudyResults
 from cifarlab.study_figures import pareto_front
 from cifarlab.tables import figures_of
@@ -32,9 +33,10 @@ def of_levels(
 def extremes(
     values: Mapping[str, pd.Series], what: str, unit: str, digits: int = 1, highest_first: bool = True
 ) -> str:
-    """Whose mean is highest and whose is lowest; ``values`` by level, ``what`` they are in words.
+    """Whose mean is highest and whose is lowest; ``values`` by level and seed, ``what`` they are in words.
 
     For example "The mean validation accuracy is highest with *one cycle* (84.5 %) and lowest with *constant* (75.9 %)."
+    Where the seeds that both have do not tell the first that is named from the next, that is said.
     """
     means = {level: mean for level, series in values.items() if pd.notna(mean := series.mean())}
     if not means:
@@ -44,7 +46,12 @@ def extremes(
     # Alike as they are said.
     if low == high:
         return f"The mean {what} of {_named(means)} is {high}."
-    ends = f"highest with *{highest}* ({high})", f"lowest with *{lowest}* ({low})"
+    first = highest if highest_first else lowest
+    following = sorted(means, key=means.__getitem__, reverse=highest_first)[1]
+    ahead = stats.direction(stats.paired_difference(values[first], values[following]))
+    beside = "" if ahead in ("higher", "lower") else f"; not told apart from *{following}*"
+    ends = (f"highest with *{highest}* ({high}{beside if highest_first else ''})",
+            f"lowest with *{lowest}* ({low}{'' if highest_first else beside})")
     return f"The mean {what} is {' and '.join(ends if highest_first else reversed(ends))}."
 
 
@@ -83,7 +90,7 @@ def unbeaten_of(accuracies: Mapping[str, pd.Series], costs: pd.Series, cost: str
     front = pareto_front({level: mean for level, mean in means.items() if pd.notna(mean)}, costs)
     if not front:
         return NOTHING
-    return f"Unbeaten in accuracy and {cost} together: {_named(level for _, _, level in front)}."
+    return f"Unbeaten in mean accuracy and {cost} together: {_named(level for _, _, level in front)}."
 
 
 def gradient_spans(gradients: pd.DataFrame, levels: Sequence[str], step: int) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Callable, Collection
 from typing import Any
@@ -10,21 +11,42 @@ from cifarlab import store
 from cifarlab.config import PRESETS, WITH_WARMUP, RunConfig
 from cifarlab.studies import StudyResults, ensure, load
 
+# Set where the website is built: there figures and sentences stand where the prose puts them.
+IN_BOOK = "CIFARLAB_IN_BOOK"
+
 
 def say(name: str, text: str) -> None:
-    """Keep ``text`` under ``name`` for the page's prose: ``{glue:md}`name```."""
+    """Keep ``text`` under ``name`` for the page's prose: ``{glue:md}`name```.
+
+    In a notebook that runs by itself, whole sentences are shown below the cell too.
+    """
     from IPython.display import Markdown
     from myst_nb import glue
 
     glue(name, Markdown(text), display=False)
+    if text.rstrip().endswith((".", ":::")):
+        _show(Markdown(text))
 
 
 def keep(name: str, value: Any) -> None:
-    """Keep a number or a figure under ``name`` for the prose of this page and, as a number, of others."""
+    """Keep a number or a figure under ``name`` for the prose of this page and, as a number, of others.
+
+    In a notebook that runs by itself, a figure is shown below the cell too.
+    """
     from myst_nb import glue
 
     # NumPy's scalars print as np.float64(…), which the prose's formats cannot read.
     glue(name, value.item() if hasattr(value, "item") else value, display=False)
+    if hasattr(value, "_repr_svg_") or hasattr(value, "_repr_png_"):
+        _show(value)
+
+
+def _show(value: Any) -> None:
+    """Show a value below its cell, except where the website is built: its prose has a place for it."""
+    from IPython.display import display
+
+    if IN_BOOK not in os.environ:
+        display(value)
 
 
 OPTIMIZERS = {"sgd": "SGD", "adam": "Adam", "adamw": "AdamW", "muon": "Muon"}
@@ -136,7 +158,7 @@ def _warned(results: StudyResults) -> list[str]:
     if not results.provenance:
         return [
             f"None of the {len(results.missing)} runs that study `{study.name}` plans is in the store yet. "
-            f"`make results STUDY={study.name}` trains them."
+            f"{_remedy(results)}"
         ]
     warnings = []
     if results.changed:
@@ -146,14 +168,34 @@ def _warned(results: StudyResults) -> list[str]:
         warnings.append(
             f"{len(results.missing)} of the {len(results.missing) + len(results.runs)} runs that the study plans are "
             f"not in the store yet; each table says how many seeds it rests on, and its verdicts are interim. "
-            f"`make results STUDY={study.name}` trains them."
+            f"{_remedy(results)}"
         )
     if diverged := list(results.runs[results.runs["diverged"]]["id"]):
         warnings.append(f"Diverged (the loss stopped being a number): {_list(f'`{run}`' for run in diverged)}.")
+    if mixed := _mixed_seeds(results):
+        one = len(mixed) == 1
+        warnings.append(
+            f"Seed{'' if one else 's'} {_list(mixed)}: the levels were not all trained on one kind of processor. Each "
+            "kind rounds in its own way, which is part of their differences.")
     if older := results.older_code():
         were = "was" if len(older) == 1 else "were"
         warnings.append(f"{len(older)} of these runs {were} made by other code than today's library.")
     return warnings
+
+
+def _remedy(results: StudyResults) -> str:
+    """What trains the missing runs: with other parameters than the study's own, only the chapter does."""
+    if results.changed:
+        return "This chapter trains them, with the same parameters and `train = True`."
+    return f"`make results STUDY={results.study.name}` trains them."
+
+
+def _mixed_seeds(results: StudyResults) -> list[int]:
+    """The seeds whose runs, which are compared with each other, were made on different kinds of processor."""
+    kinds: dict[int, set[str]] = {}
+    for run in results.runs.itertuples():
+        kinds.setdefault(run.seed, set()).add(_kind(results.provenance[run.id]))
+    return sorted(seed for seed, of_seed in kinds.items() if len(of_seed) > 1)
 
 
 def plural(count: int, noun: str) -> str:
@@ -177,8 +219,13 @@ def machine(fact: dict) -> str:
     """
     if fact["device"] != "cpu":
         return fact["device"]
-    instructions = "".join(f" ({name})" for name in fact["cpu"]["instructions"][-1:])
+    instructions = f" ({_kind(fact)})" if _kind(fact) else ""
     return f"{fact['cpu']['model']}{instructions}, {plural(fact['threads'], 'thread')}"
+
+
+def _kind(fact: dict) -> str:
+    """The GPU, or the widest of a processor's instructions that matter: what the rounding depends on."""
+    return fact["device"] if fact["device"] != "cpu" else next(reversed(fact["cpu"]["instructions"]), "")
 
 
 def processor(fact: dict) -> str:

@@ -33,7 +33,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "dataset": "synthetic", "train_images": 256, "val_images": 128, "width": 4,
         "epochs": 2, "batch_size": 64, "precision": "float32",
     },
-    # Two minutes a run on two processor cores.
+    # About a minute a run on two processor cores.
     "laptop": {"width": 16, "epochs": 5, "precision": "bfloat16"},
     # The original's budget: full width, twenty epochs.
     "report": {"width": 64, "epochs": 20, "precision": "bfloat16"},
@@ -119,6 +119,11 @@ class RunConfig(BaseModel):
         if self.train_images + self.val_images > 50_000:
             raise ValueError(
                 f"train_images + val_images: {self.train_images + self.val_images} is more than the 50000 there are"
+            )
+        if self.schedule in WITH_WARMUP and self.warmup_epochs > self.epochs:
+            raise ValueError(
+                f"warmup_epochs: {self.warmup_epochs:g} is refused: the run has {self.epochs} epochs, so the warm-up "
+                "would not end"
             )
         if self.optimizer == "muon" and self.norm == "none" and self.model != "speednet":
             raise ValueError("optimizer: 'muon' scales every filter, and with norm 'none' that changes the network")

@@ -156,6 +156,23 @@ def _read(path: Path) -> Predictions | None:
         return None
 
 
+def again(config: RunConfig, views: str = "one") -> str:
+    """Evaluate a run's weights anew, and say how far that agrees with its committed predictions: one sentence.
+
+    Raises:
+        NoPredictionsError: it was not evaluated before. DatasetError: the test images are not there.
+    """
+    path = predictions_path(config.id, views)
+    if (before := _read(path)) is None:
+        raise NoPredictionsError(f"{config.id}: {path} is not there to compare with.")
+    if weights(config) is None:
+        return "its weights are not here; those of the first seed are committed"
+    found = compute(config, views)
+    same = int((found.predicted == before.predicted).sum())
+    return (f"test accuracy {100 * found.accuracy:.2f} %, committed {100 * before.accuracy:.2f} %; "
+            f"{same:,} of {len(before.labels):,} predictions are the same")
+
+
 def compute(config: RunConfig, views: str = "one") -> Predictions:
     """Evaluate the run's weights on the test set. Raises as :func:`predictions`."""
     import torch

@@ -30,14 +30,18 @@ def shared_out(
 
     On processors narrow ones come first, packed: one a core, or fewer where the memory that is free now is less than
     so many of the widest would take. A lone one has all cores.
+
+    Raises:
+        ConfigError: the device is not known or not there.
     """
-    if workers is not None:
-        return [(configs, workers)]
     import psutil  # needed by training only, as is torch
 
     from cifarlab.runner import choose_device
 
-    if choose_device(device).type == "cuda":
+    on_gpu = choose_device(device).type == "cuda"  # refused here once, not by every run
+    if workers is not None:
+        return [(configs, workers)]
+    if on_gpu:
         return [(configs, 1)]
     narrow = [config for config in configs if config.width <= PACKED_WIDTH]
     wide = [config for config in configs if config.width > PACKED_WIDTH]

@@ -11,7 +11,7 @@ from cifarlab.config import ConfigError, did_you_mean
 # The first line of every notebook's parameters cell, and of the cell that papermill injects after it.
 DECLARED = "# The parameters of this notebook"
 INJECTED = "# Parameters"
-# Parameters of chapters that are True or False.
+# Parameters of chapters that are True or False, beside those that are so where they are declared.
 SWITCHES = {"train", "side_studies"}
 
 
@@ -41,24 +41,27 @@ def check_parameters(cells: list[str] | None = None) -> None:
 
     Raises:
         ConfigError: names each unknown parameter, a near one, and all that are known; or a switch that is neither
-            True nor False.
+            True nor False, or no whole number where one is declared.
     """
     if cells is None:
         from IPython import get_ipython
 
         shell = get_ipython()
         cells = shell.user_ns["In"] if shell else []
-    known = next((assigned_names(cell) for cell in reversed(cells) if cell.startswith(DECLARED)), [])
+    declared = next((cell for cell in reversed(cells) if cell.startswith(DECLARED)), "")
+    known = assigned_names(declared)
     injected = next((cell for cell in reversed(cells) if _is_injected(cell)), "")
     if unknown := [name for name in assigned_names(injected) if name not in known]:
         raise ConfigError("\n".join(
             f"unknown parameter {name!r}{did_you_mean(name, known)}. Known: {', '.join(known)}." for name in unknown
         ))
-    given = assigned_values(injected)
-    for name in SWITCHES & given.keys():
+    own = assigned_values(declared)
+    for name, value in assigned_values(injected).items():
         # A text such as "no" would count as true.
-        if given[name] not in (True, False, None):
-            raise ConfigError(f"{name}: {given[name]!r} is refused: it must be True or False.")
+        if (name in SWITCHES or isinstance(own.get(name), bool)) and not (value is None or isinstance(value, bool)):
+            raise ConfigError(f"{name}: {value!r} is refused: it must be True or False.")
+        if type(own.get(name)) is int and not (value is None or type(value) is int):
+            raise ConfigError(f"{name}: {value!r} is refused: it must be a whole number.")
 
 
 def _is_injected(cell: str) -> bool:

@@ -31,7 +31,7 @@ class Study(BaseModel):
     """One YAML file of ``studies/``.
 
     ``crossed`` is a second factor: every level is run with each of its settings, and the study's levels are then named
-    ``level / setting``.
+    ``level / setting``. ``comparisons`` are pairs of levels that are compared besides each level with the reference.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -45,6 +45,7 @@ class Study(BaseModel):
     fixed: dict[str, Any] = {}
     levels: dict[str, dict[str, Any]] = Field(min_length=1)
     crossed: dict[str, dict[str, Any]] = {}
+    comparisons: tuple[tuple[str, str], ...] = ()
 
     @model_validator(mode="after")
     def _cross(self) -> Self:
@@ -109,11 +110,15 @@ class Study(BaseModel):
         own = PRESETS[self.preset] | self.fixed
         given = {name: value for name, value in overrides.items() if value is not None}
         values = own | (PRESETS[preset] if preset != self.preset else {}) | given | self.levels[level] | {"seed": seed}
-        config = RunConfig.of(**values)
-        length = (own | self.levels[level]).get("epochs", config.epochs)
-        if config.epochs != length and "warmup_epochs" not in given:
-            return config.with_(warmup_epochs=config.warmup_epochs * config.epochs / length)
-        return config
+        default = RunConfig.model_fields
+        epochs = values.get("epochs", default["epochs"].default)
+        length = (own | self.levels[level]).get("epochs", epochs)
+        warmup_epochs = values.get("warmup_epochs", default["warmup_epochs"].default)
+        given_here = "warmup_epochs" in given.keys() - self.levels[level].keys()
+        # What is no number is refused below.
+        if epochs != length and not given_here and type(epochs) is int:
+            values["warmup_epochs"] = warmup_epochs * epochs / length
+        return RunConfig.of(**values)
 
     def runs(
         self, levels: Sequence[str] | None = None, seeds: Sequence[int] | None = None,
@@ -187,6 +192,12 @@ def load(name: str, folder: Path | None = None) -> Study:
             raise StudyError(f"reference: {study.reference!r} is not one of its levels")
         if len(set(study.seeds)) < len(study.seeds):
             raise StudyError("seeds: one appears twice")
+        for pair in study.comparisons:
+            if unknown := [level for level in pair if level not in study.levels]:
+                raise StudyError(f"comparisons: {unknown[0]!r} is not one of its levels"
+                                 f"{did_you_mean(unknown[0], list(study.levels))}")
+            if pair[0] == pair[1]:
+                raise StudyError(f"comparisons: {pair[0]!r} is compared with itself")
         study.runs()
     except ValidationError as error:
         raise StudyError("\n".join(f"{path.name}: {_sentence(problem)}" for problem in error.errors())) from None
@@ -341,7 +352,8 @@ def ensure(
     if not rows and required:
         raise RunFailedError(
             f"study {study.name!r}: none of its {len(wanted)} runs is in {runs_folder()}. "
-            f"Train them with `make results STUDY={study.name}`."
+            + (f"Train them with `make results STUDY={study.name}`." if not changed
+               else "Only this call trains them, with the same parameters and `train=True`.")
         )
     runs = pd.DataFrame(rows, columns=["level", "main", "setting", "seed", "id", *store.Final.model_fields])
     runs = runs.astype({"diverged": bool})

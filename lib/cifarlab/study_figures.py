@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 from matplotlib.patches import Rectangle
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import MaxNLocator
 
 from cifarlab.figures import (
     BAND_FROM,
@@ -201,31 +201,33 @@ def tornado(rows: Sequence[Mapping]) -> BookFigure:
     """
     ordered = sorted(rows, key=lambda row: row["span"].mean)
     figure, (points, time) = new_figure(2, width=4.0, height=1.0 + 0.66 * len(rows))
+    reach: list[float] = []
     for number, row in enumerate(ordered):
         for colour, marker, (_, estimate, cost) in ((COLOURS[1], "v", row["low"]), (COLOURS[0], "^", row["high"])):
-            place = number - 0.12
-            points.add_patch(Rectangle((0, place - 0.2), estimate.mean, 0.4, facecolor=colour, alpha=0.75, linewidth=0))
+            points.add_patch(
+                Rectangle((0, number - 0.2), estimate.mean, 0.4, facecolor=colour, alpha=0.75, linewidth=0))
             if estimate.n > 1:
-                points.plot([estimate.low, estimate.high], [place, place], color=INK, linewidth=1)
-            time.plot(cost, place, linestyle="", marker=marker, markersize=8, color=colour)
-        # The worst level's name over the bar's left end, the best one's right of its right end: they never meet.
-        points.annotate(row["low"][0], (row["low"][1].mean, number + 0.1), va="bottom", fontsize=7.5, color=INK)
-        points.annotate(row["high"][0], (max(0.0, row["high"][1].mean), number - 0.12), xytext=(4, 0),
-                        textcoords="offset points", va="center", fontsize=7.5, color=INK)
-        time.plot([row["low"][2], row["high"][2]], [number - 0.12] * 2, color=FAINT, linewidth=1, zorder=1)
-    ends = [end[1].mean for row in rows for end in (row["low"], row["high"])]
-    low, high = min(0.0, *ends), max(0.0, *ends)
-    span = max(high - low, 1e-9)
-    points.set(xlim=(low - 0.06 * span, high + 0.45 * span), xlabel="difference in validation accuracy (points)")
+                points.plot([estimate.low, estimate.high], [number, number], color=INK, linewidth=1)
+            time.plot(cost, number, linestyle="", marker=marker, markersize=8, color=colour)
+        # Each level's name beyond its whisker, so that no line crosses it and the two never meet.
+        for (level, estimate, _), outermost, offset, side in (
+                (row["low"], min, -4, "right"), (row["high"], max, 4, "left")):
+            beyond = outermost(0.0, *(end for end in (estimate.mean, estimate.low, estimate.high) if end == end))
+            points.annotate(level, (beyond, number), xytext=(offset, 0), textcoords="offset points", ha=side,
+                            va="center", fontsize=7.5, color=INK)
+            reach.append(beyond)
+        time.plot([row["low"][2], row["high"][2]], [number] * 2, color=FAINT, linewidth=1, zorder=1)
+    span = max(max(reach) - min(reach), 1e-9)
+    room = 0.65 * span  # for the names on either side
+    points.set(xlim=(min(reach) - room, max(reach) + room), xlabel="difference in validation accuracy (points)")
     points.set_yticks(range(len(rows)), [row["study"] for row in ordered])
     time.set_yticks(range(len(rows)), [""] * len(rows))
     time.set(xscale="log", xlabel="time an epoch, reference = 1")
-    time.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    time.xaxis.set_minor_formatter(FuncFormatter(lambda value, _: f"{value:g}" if value < 10 else ""))
+    plain_log_ticks(time.xaxis)
     time.tick_params(axis="x", which="both", labelsize=8)
     for axis, place in ((points, 0), (time, 1)):
         axis.axvline(place, color=INK, linewidth=1)
-        axis.set_ylim(-0.6, len(rows) - 0.3)
+        axis.set_ylim(-0.6, len(rows) - 0.4)
     time.plot([], [], linestyle="", marker="v", color=COLOURS[1], label="the study's worst level")
     time.plot([], [], linestyle="", marker="^", color=COLOURS[0], label="its best level")
     figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize="small")

@@ -34,38 +34,43 @@ WORDS = {
 
 
 def compare(
-    results: StudyResults, column: str = "val_accuracy", same_within: float = 0.5,
-    also: Sequence[tuple[str, str]] = (),
+    results: StudyResults, column: str = "val_accuracy", same_within: float = 0.5
 ) -> list[Comparison]:
-    """Every level against the study's reference, and the pairs ``also``; accuracies in points.
+    """Every level against the study's reference, and the study's other comparisons; accuracies in points.
 
-    One family: corrected for all comparisons of this figure that the page plans, whether or not their runs are
-    finished. A pair counts once, whichever of its levels is named first; :func:`picked` finds it either way.
+    One family: corrected for all comparisons that the study plans, whether or not their runs are finished. A pair
+    counts once, whichever of its levels is named first; :func:`picked` finds it either way.
     """
-    return compare_values(results, figures_of(results, column), same_within, also)
+    return compare_values(results, figures_of(results, column), same_within)
 
 
 def compare_values(
-    results: StudyResults, values: Mapping[str, pd.Series], same_within: float = 0.5,
-    also: Sequence[tuple[str, str]] = (),
+    results: StudyResults, values: Mapping[str, pd.Series], same_within: float = 0.5
 ) -> list[Comparison]:
     """As :func:`compare`, of any figure: ``values`` by level, indexed by seed."""
-    return compare_planned(with_lost(results, values), [*pairs_of(results.study), *also], same_within)
+    return compare_planned(with_lost(results, values), pairs_of(results.study), same_within)
 
 
 def pairs_of(study: Study) -> list[tuple[str, str]]:
-    """Each level of a study with its reference: what it plans to compare."""
-    return [(level, study.reference) for level in study.levels if level != study.reference]
+    """What a study plans to compare: each level with its reference, and its other pairs; each pair once."""
+    pairs = [(level, study.reference) for level in study.levels if level != study.reference]
+    return _once([*pairs, *study.comparisons])
+
+
+def _once(pairs: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Each pair once, as it is named first: turned it is the same comparison."""
+    once: dict[frozenset[str], tuple[str, str]] = {}
+    for pair in pairs:
+        once.setdefault(frozenset(pair), pair)
+    return list(once.values())
 
 
 def compare_planned(
     values: Mapping[str, pd.Series], pairs: Sequence[tuple[str, str]], same_within: float = 0.5
 ) -> list[Comparison]:
     """The pairs of levels of which both have values; corrected for the number of different ``pairs``."""
-    planned: dict[frozenset[str], tuple[str, str]] = {}
-    for pair in pairs:
-        planned.setdefault(frozenset(pair), pair)
-    there = [(a, b) for a, b in planned.values() if a in values and b in values]
+    planned = _once(pairs)
+    there = [(a, b) for a, b in planned if a in values and b in values]
     return stats.compare_pairs(values, there, same_within, planned=len(planned))
 
 
@@ -277,6 +282,11 @@ def in_short(
     return f"{what[0].upper()}{what[1:]}{against}: {'; '.join(parts)}."
 
 
+def bullets(*sentences: str) -> str:
+    """Sentences as a Markdown list; those that have nothing to say are left out."""
+    return "\n".join(f"- {sentence}" for sentence in sentences if sentence != NOTHING) or NOTHING
+
+
 def compare_by_setting(results: StudyResults, reference: str) -> list[Comparison]:
     """A crossed study's levels, each against ``reference`` under the same setting; corrected over all settings."""
     pairs = [
@@ -364,16 +374,21 @@ def first_epoch(reached: pd.Series) -> str:
 
 
 def epochs_table(results: StudyResults, targets: Sequence[float]) -> Styler:
-    """One row a level: the median first epoch at which its validation accuracy reaches each target (a fraction), and
-    how much its validation loss goes back and forth. Runs that diverged are counted beside n and have no part in it.
+    """One row a level: the median first epoch at which its validation accuracy reaches each target (a fraction), and,
+    where the curves are long enough, how much its validation loss goes back and forth. Runs that diverged are counted
+    beside n and have no part in it.
     """
     rows = []
+    can_turn = results.history["epoch"].max() >= stats.ENOUGH_TO_TURN
     for level in results.trained:
         history = results.history[results.history["level"] == level]
-        turns = stats.oscillation(history).dropna() if len(history) else pd.Series(dtype=float)
-        wobble = plus_minus(mean_interval(turns), digits=3) if len(turns) else "–" if len(history) else DIVERGED
-        rows.append({results.study.factor: level, "n": counted(results, level)} | {
+        row = {results.study.factor: level, "n": counted(results, level)} | {
             f"epochs to {100 * target:.0f} %": first_epoch(stats.epochs_to_reach(history, "val_accuracy", target))
-            for target in targets
-        } | {"oscillation of val. loss (nats)": wobble})
+            if len(history) else DIVERGED for target in targets
+        }
+        if can_turn:
+            turns = stats.oscillation(history).dropna() if len(history) else pd.Series(dtype=float)
+            row["oscillation of val. loss (nats)"] = (
+                plus_minus(mean_interval(turns), digits=3) if len(turns) else "–" if len(history) else DIVERGED)
+        rows.append(row)
     return as_shown(rows)
