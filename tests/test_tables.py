@@ -76,6 +76,7 @@ def test_many_verdicts_are_summed_up_in_one_sentence():
         "*c*; no difference found with *d*; not enough for a difference after correction with *e*; no verdict yet (one "
         "pair of runs) with *f*.")
     assert tables.in_short(several[1:2], "gap") == "Gap, against *none*: higher with no level; lower with *b*."
+    assert "against *none*: higher or lower with no level; the same" in tables.in_short(several[2:3])
     others = [comparison("a", 2.0, 0.5), comparison("b", 2.0, 0.5, reference="a")]
     assert "higher with *a* (against *none*), *b* (against *a*)" in tables.in_short(others)
     assert tables.in_short([]) == tables.NOTHING

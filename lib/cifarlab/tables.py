@@ -270,14 +270,16 @@ def in_short(
     if not comparisons:
         return NOTHING
     references = {comparison.reference for comparison in comparisons}
-    named: dict[str, list[str]] = {"higher": []}
+    named: dict[str, list[str]] = {}
     for c in comparisons:
         beside = "" if len(references) == 1 else f" (against *{c.reference}*)"
         named.setdefault(c.word, []).append(f"*{c.level}*{beside}")
     margin = f" within ±{comparisons[0].same_within:g} {unit}".rstrip()
     said = WORDS | {"same": f"the same{margin}", "suggestive": "not enough for a difference after correction",
                     "one seed": "no verdict yet (one pair of runs)", "none": "no pair of runs yet"}
-    parts = [f"{said[word]} with {', '.join(named[word]) or 'no level'}" for word in said if word in named]
+    parts = [f"{said[word]} with {', '.join(named[word])}" for word in said if word in named]
+    if "higher" not in named:
+        parts.insert(0, "higher with no level" if "lower" in named else "higher or lower with no level")
     against = f", against *{references.pop()}*" if len(references) == 1 else ""
     return f"{what[0].upper()}{what[1:]}{against}: {'; '.join(parts)}."
 
