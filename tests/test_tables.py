@@ -78,7 +78,9 @@ def test_many_verdicts_are_summed_up_in_one_sentence():
     assert tables.in_short(several[1:2], "gap") == "Gap, against *none*: higher with no level; lower with *b*."
     assert "against *none*: higher or lower with no level; the same" in tables.in_short(several[2:3])
     others = [comparison("a", 2.0, 0.5), comparison("b", 2.0, 0.5, reference="a")]
-    assert "higher with *a* (against *none*), *b* (against *a*)" in tables.in_short(others)
+    assert "accuracy: higher with *a* (against *none*), *b* (against *a*)" in tables.in_short(others)
+    most = [*several[:2], others[1]]
+    assert "against *none*: higher with *a*, *b* (against *a*); lower with *b*." in tables.in_short(most)
     assert tables.in_short([]) == tables.NOTHING
     listed = tables.verdicts(several)
     assert listed.startswith(tables.in_short(several))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Literal
@@ -265,14 +266,15 @@ def in_short(
     """What several comparisons show, in one sentence: with which levels a figure is higher, lower, the same.
 
     For example "Final validation accuracy, against *none*: higher with no level; lower with *b*; no difference found
-    with *a*." Where levels have references of their own, each is named with it.
+    with *a*." A level that is compared with another than most are is named with it.
     """
     if not comparisons:
         return NOTHING
-    references = {comparison.reference for comparison in comparisons}
+    (usual, count), *_ = Counter(comparison.reference for comparison in comparisons).most_common(1)
+    usual = usual if 2 * count > len(comparisons) else None
     named: dict[str, list[str]] = {}
     for c in comparisons:
-        beside = "" if len(references) == 1 else f" (against *{c.reference}*)"
+        beside = "" if c.reference == usual else f" (against *{c.reference}*)"
         named.setdefault(c.word, []).append(f"*{c.level}*{beside}")
     margin = f" within ±{comparisons[0].same_within:g} {unit}".rstrip()
     said = WORDS | {"same": f"the same{margin}", "suggestive": "not enough for a difference after correction",
@@ -280,7 +282,7 @@ def in_short(
     parts = [f"{said[word]} with {', '.join(named[word])}" for word in said if word in named]
     if "higher" not in named:
         parts.insert(0, "higher with no level" if "lower" in named else "higher or lower with no level")
-    against = f", against *{references.pop()}*" if len(references) == 1 else ""
+    against = f", against *{usual}*" if usual else ""
     return f"{what[0].upper()}{what[1:]}{against}: {'; '.join(parts)}."
 
 
