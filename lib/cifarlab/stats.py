@@ -199,6 +199,23 @@ def epochs_to_reach(history: pd.DataFrame, column: str, target: float) -> pd.Ser
     return reached.reindex(sorted(history["seed"].unique())).astype(float)
 
 
+def time_to_reach(history: pd.DataFrame, column: str, target: float, start: float = 0.0) -> pd.Series:
+    """When each run's ``column`` first passes ``target``, by seed, in epochs: on the straight line between two epochs.
+
+    Before the first epoch the curve is at ``start``. NaN where the target is never reached. ``history`` as for
+    :func:`epochs_to_reach`.
+    """
+    def crossing(values: pd.Series) -> float:
+        curve = np.concatenate([[start], values.to_numpy(float)])
+        after = int(np.argmax(curve >= target))
+        if curve[after] < target:
+            return math.nan
+        before = curve[after - 1] if after else start
+        return after - (curve[after] - target) / (curve[after] - before) if after else 0.0
+
+    return history.sort_values("epoch").groupby("seed")[column].apply(crossing)
+
+
 def curve_height(history: pd.DataFrame, column: str = "val_accuracy", first: int | None = None) -> pd.Series:
     """The mean of a curve over its ``first`` epochs (None: all), by seed: high where it rises early."""
     if first is not None:
