@@ -91,7 +91,7 @@ def test_the_records_names_stay_inside_the_frame(seconds):
 
 
 def test_what_the_closing_recipe_takes_from_the_speedrun_was_tried_on_held_out_images():
-    recipe = studies.load("recipe").levels["with augmentation"]
+    recipe = studies.load("recipe").levels["with Muon and augmentation"]
     tried = studies.load("speedrun-parts").levels.values()
     for part in (("optimizer", "learning_rate", "momentum"), ("label_smoothing",)):
         assert any(all(level.get(name) == recipe[name] for name in part) for level in tried), part
