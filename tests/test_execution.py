@@ -112,6 +112,25 @@ def test_a_missing_dataset_is_said_once(results, tmp_path, monkeypatch):
         execution.execute_all([RunConfig.of(precision="float32")])
 
 
+def test_a_budget_that_is_spent_says_what_is_left(results, monkeypatch, capsys):
+    study = studies.load("kernel")
+    monkeypatch.setattr(cli, "chosen_studies", lambda _: [study])
+    monkeypatch.setattr(packing, "execute_packed", lambda *_: [])   # no time for a single run
+    assert cli.main(["results", "--budget", "1s"]) == 0
+    planned = len(study.runs())
+    assert f"the budget is spent: 0 runs finished, {planned} are left" in capsys.readouterr().out
+    assert cli.main(["results"]) == 0   # another process may have the rest
+    assert "budget" not in capsys.readouterr().out
+
+
+def test_a_device_that_is_not_there_is_refused_once_before_any_run(results, monkeypatch, capsys):
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    monkeypatch.setattr(execution, "execute_all", lambda *_, **__: pytest.fail("a run was started"))
+    assert cli.main(["results", "--study", "kernel", "--workers", "1", "--device", "cuda"]) == 2
+    assert "device: 'cuda'" in capsys.readouterr().err
+
+
 def test_progress_that_is_empty_or_gone_is_passed_over(results, monkeypatch):
     scratch = results / ".scratch"
     scratch.mkdir(parents=True)

@@ -26,3 +26,16 @@ def test_a_switch_that_is_neither_true_nor_false_is_refused(switch):
     check_parameters([declared, f"# Parameters\n{switch} = True\n"])
     with pytest.raises(ConfigError, match=f"{switch}: 'no' is refused: it must be True or False"):
         check_parameters([declared, f'# Parameters\n{switch} = "no"\n'])
+
+
+@pytest.mark.parametrize(("declared", "given", "expected"), [
+    ("columns = 8", 'columns = "two"', "columns: 'two' is refused: it must be a whole number"),
+    ("columns = 8", "columns = 2.5", "columns: 2.5 is refused: it must be a whole number"),
+    ("columns = 8", "columns = True", "columns: True is refused: it must be a whole number"),
+    ("show_runs = True", 'show_runs = "no"', "show_runs: 'no' is refused: it must be True or False"),
+])
+def test_a_value_is_of_the_kind_that_the_notebook_declares(declared, given, expected):
+    cell = f"# The parameters of this notebook\n{declared}"
+    check_parameters([cell, f"# Parameters\n{declared}\n"])
+    with pytest.raises(ConfigError, match=expected):
+        check_parameters([cell, f"# Parameters\n{given}\n"])

@@ -83,7 +83,7 @@ def results(arguments: argparse.Namespace) -> int:
     left = len(execution.missing(todo))
     if failures:
         print(f"failed: {len(failures)}; the next call tries again", file=sys.stderr)
-    elif left:
+    elif left and arguments.budget is not None:
         print(f"the budget is spent: {len(todo) - left} runs finished, {left} are left; the next call goes on")
     return 1 if failures else 0
 

@@ -32,7 +32,7 @@ def shared_out(
     so many of the widest would take. A lone one has all cores.
 
     Raises:
-        ConfigError: the device is not known or not there.
+        cifarlab.runner.DeviceError: the device is not known or not there.
     """
     import psutil  # needed by training only, as is torch
 
