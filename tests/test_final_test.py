@@ -178,8 +178,10 @@ def test_a_level_that_was_not_trained_is_refused_by_name(capsys):
 @pytest.mark.dataset
 def test_the_committed_predictions_come_from_the_committed_models():
     paths = sorted((project_root() / "results" / "models").glob("*.pt"))
-    assert paths
     configs = {config.id: config for name in studies.names() for _, config in studies.load(name).runs()}
+    # A model may be kept before its study is complete; until then the test set is not read for it.
+    paths = [path for path in paths if final_test.evaluated(configs[path.stem])]
+    assert paths
     for path in paths:
         committed = final_test.predictions(configs[path.stem])
         made_again = final_test.compute(configs[path.stem])
