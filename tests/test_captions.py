@@ -36,6 +36,9 @@ def test_the_first_is_told_apart_from_the_next_by_pairs_of_seeds():
     ahead = {"a": series(80, 90), "b": series(79, 89.01), "c": series(1, 2)}
     assert captions.extremes(ahead, "accuracy", "%") == (
         "The mean accuracy is highest with *a* (85.0 %) and lowest with *c* (1.5 %).")
+    # Ahead by seeds that the next does not have: on those that both have it is behind.
+    other = {"a": series(80, 80.1, 80.2, 95, 95), "b": series(81, 81.1, 81.15)}
+    assert "highest with *a* (86.1 %; not told apart from *b*)" in captions.extremes(other, "accuracy", "%")
     one = {"a": series(80), "b": series(79)}
     assert "highest with *a* (80.0 %; not told apart from *b*)" in captions.extremes(one, "accuracy", "%")
     assert captions.extremes(ahead, "loss", "", highest_first=False) == (

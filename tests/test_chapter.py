@@ -40,6 +40,32 @@ def test_the_note_of_several_studies_names_each(found):
     assert "- `warm-up`: Drawn with other parameters" in text and "- `dropout`: Drawn with" in text
 
 
+def test_in_a_notebook_that_runs_by_itself_sentences_and_figures_are_shown(monkeypatch):
+    shown = []
+    monkeypatch.setattr("IPython.display.display", shown.append)
+    monkeypatch.setattr("myst_nb.glue", lambda *_, **__: None)
+
+    class Drawn:
+        def _repr_svg_(self):
+            return "<svg/>"
+
+    def show_all():
+        shown.clear()
+        chapter.say("verdict", "It is higher.")
+        chapter.say("claim_final", "Supported")
+        chapter.say("list", "In short.\n\n:::{dropdown} Each\n- a\n:::")
+        chapter.say("empty", "")
+        chapter.keep("number", 3)
+        chapter.keep("figure", Drawn())
+        return [value.data if hasattr(value, "data") else type(value) for value in shown]
+
+    monkeypatch.delenv(chapter.IN_BOOK, raising=False)
+    assert show_all() == ["It is higher.", "claim final: Supported", "In short.\n\n**Each**\n\n- a\n", Drawn]
+    # The website's prose has a place for them.
+    monkeypatch.setenv(chapter.IN_BOOK, "1")
+    assert show_all() == []
+
+
 def test_a_machine_is_named_by_its_gpu_or_its_processor():
     cpu = {"model": "Some CPU", "instructions": ["avx2", "amx_bf16"]}
     assert chapter.processor({"device": "cpu", "cpu": cpu}) == "Some CPU (avx2, amx_bf16)"

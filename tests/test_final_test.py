@@ -153,6 +153,19 @@ def test_the_test_set_is_not_read_while_runs_are_missing(results, monkeypatch, c
     assert "seed 0: test accuracy 50.00 %" in capsys.readouterr().out
 
 
+def test_the_command_evaluates_again_what_was_evaluated_and_only_that(results, monkeypatch, capsys):
+    study = studies.load("baseline")
+    level = next(iter(study.levels))
+    monkeypatch.setattr(studies, "ensure", lambda *_, **__: SimpleNamespace(
+        study=study, missing=("some",), levels=[level], runs=pd.DataFrame({"val_accuracy": [0.5]})))
+    monkeypatch.setattr(final_test, "runs_of", lambda *_: {seed: study.config(level, seed) for seed in (0, 1, 2)})
+    monkeypatch.setattr(final_test, "evaluated", lambda config, _: config.seed != 1)
+    monkeypatch.setattr(final_test, "weights", lambda config: Path("some.pt") if config.seed != 2 else None)
+    monkeypatch.setattr(final_test, "again", lambda config, _: f"made again {config.seed}")
+    assert main(["final-test", "--study", "baseline", "--again"]) == 0
+    assert capsys.readouterr().out == f"{level}, seed 0: made again 0\n"
+
+
 def test_weights_are_evaluated_again_and_compared_with_what_is_committed(results, monkeypatch):
     config = RunConfig()
     with pytest.raises(LabError, match=r"npz is not there to compare with"):
@@ -160,8 +173,6 @@ def test_weights_are_evaluated_again_and_compared_with_what_is_committed(results
     logits, labels = np.eye(10, dtype=np.float32), np.arange(10)
     monkeypatch.setattr(final_test, "compute", lambda *_: final_test.Predictions(logits, labels, np.empty(0)))
     before = final_test.predictions(config)   # computed and written
-    assert "weights are not here" in final_test.again(config)
-    monkeypatch.setattr(final_test, "weights", lambda _: Path("some.pt"))
     assert final_test.again(config) == (
         "test accuracy 100.00 %, committed 100.00 %; 10 of 10 predictions are the same")
     other = final_test.Predictions(np.roll(logits, 1, axis=0), labels, np.empty(0))
@@ -180,10 +191,11 @@ def test_the_committed_predictions_come_from_the_committed_models():
     paths = sorted((project_root() / "results" / "models").glob("*.pt"))
     configs = {config.id: config for name in studies.names() for _, config in studies.load(name).runs()}
     # A model may be kept before its study is complete; until then the test set is not read for it.
-    paths = [path for path in paths if final_test.evaluated(configs[path.stem])]
-    assert paths
-    for path in paths:
-        committed = final_test.predictions(configs[path.stem])
-        made_again = final_test.compute(configs[path.stem])
+    pairs = [(configs[path.stem], views) for path in paths for views in ("one", "mirror", "mirror_shift")
+             if final_test.evaluated(configs[path.stem], views)]
+    assert {views for _, views in pairs} >= {"one", "mirror_shift"}
+    for config, views in pairs:
+        committed = final_test.predictions(config, views)
+        made_again = final_test.compute(config, views)
         assert (made_again.predicted == committed.predicted).mean() > 0.999
         assert made_again.accuracy == pytest.approx(committed.accuracy, abs=5e-4)

@@ -165,7 +165,7 @@ def test_what_the_correction_takes_away_is_not_called_a_difference():
     sentence = stats.comparison_verdict("accuracy", among)
     assert "not enough to call it a difference" in sentence
     assert "higher" not in sentence
-    assert "differ from" not in sentence
+    assert "differs" not in sentence
 
 
 def test_a_comparison_without_an_interval_yet_is_in_the_family_all_the_same():
@@ -256,11 +256,11 @@ def test_runs_that_diverged_are_named_in_the_sentence():
         ("lower", 2, 3), ("one seed", 4, 1), ("diverged", 5, 0)]
     said = {level: stats.comparison_verdict("accuracy", c) for level, c in found.items()}
     assert "n = 3, effect size" in said["some"]
-    assert said["some"].endswith("; 2 more pairs diverged).")
+    assert said["some"].endswith("; in 2 more pairs a run diverged).")
     assert said["most"] == (
         "One pair of runs has no interval: the accuracy of most is 1.00 points above that of reference in it; "
-        "4 more pairs diverged.")
-    assert said["all"] == "No pair of runs of all and reference is left to compare: in each of 5 one diverged."
+        "in 4 more pairs a run diverged.")
+    assert said["all"] == "No pair of runs of all and reference is left to compare: in the 5 pairs a run diverged."
 
 
 def test_the_interval_and_the_equivalence_test_agree():

@@ -58,8 +58,18 @@ def test_a_level_that_diverged_is_a_comparison_all_the_same(found):
     comparisons = tables.compare(found)
     (lost,) = [c for c in comparisons if c.level == "lost"]
     assert (lost.word, lost.lost) == ("diverged", 2)
-    assert "in each of 2 one diverged" in tables.verdicts(comparisons)
+    assert "in the 2 pairs a run diverged" in tables.verdicts(comparisons)
     assert tables.study_table(found, comparisons).data.set_index("dropout").loc["lost", "verdict"] == "diverged"
+
+
+def test_only_a_run_that_diverged_is_lost(found):
+    """Not a seed that one of two levels has not been trained with yet, nor a figure that a run does not have."""
+    none, half = (pd.Series([80.0] * n) for n in (3, 2))
+    assert len(tables.gain(none, half)) == 2
+    assert tables.gain(none, pd.Series([81.0, math.nan])).isna().tolist() == [False, True]
+    without = {"none": pd.Series([0.1, math.nan]), "half": pd.Series([0.2, 0.3])}
+    half_lost = tables.compare_values(found, without)[0]
+    assert (half_lost.level, half_lost.difference.n, half_lost.lost) == ("half", 1, 0)
 
 
 def test_many_verdicts_are_summed_up_in_one_sentence():
@@ -77,6 +87,9 @@ def test_many_verdicts_are_summed_up_in_one_sentence():
         "pair of runs) with *f*.")
     assert tables.in_short(several[1:2], "gap") == "Gap, against *none*: higher with no level; lower with *b*."
     assert "against *none*: higher or lower with no level; the same" in tables.in_short(several[2:3])
+    # Nothing is said of what could not be tested.
+    assert tables.in_short(several[-1:]) == (
+        "Final validation accuracy, against *none*: no verdict yet (one pair of runs) with *f*.")
     others = [comparison("a", 2.0, 0.5), comparison("b", 2.0, 0.5, reference="a")]
     assert "accuracy: higher with *a* (against *none*), *b* (against *a*)" in tables.in_short(others)
     most = [*several[:2], others[1]]

@@ -154,7 +154,7 @@ def final_test(arguments: argparse.Namespace) -> int:
 
     A level that is named is evaluated whatever its place. A study that holds no images out was chosen by another: then
     all its levels are evaluated. Every run of the level that is named, else of the study, must be there. With --again
-    the weights that are here are evaluated anew and compared with what is committed; nothing is written.
+    the runs that were evaluated before and whose weights are here are evaluated anew, and compared.
     """
     from cifarlab import final_test as test
 
@@ -165,28 +165,30 @@ def final_test(arguments: argparse.Namespace) -> int:
             f"There are: {', '.join(found.levels)}."
         )
     whose = f"study {arguments.study!r}" + (f", level {arguments.level!r}" if arguments.level else "")
-    planned = [config.id for level, config in found.study.runs() if arguments.level in (None, level)]
-    if not arguments.again and (missing := [run_id for run_id in planned if run_id in found.missing]):
+    ids = [config.id for level, config in found.study.runs() if arguments.level in (None, level)]
+    if not arguments.again and (missing := [run_id for run_id in ids if run_id in found.missing]):
         raise LabError(
-            f"{whose}: {len(missing)} of its {len(planned)} runs are missing, and the test set is read once, for all "
+            f"{whose}: {len(missing)} of its {len(ids)} runs are missing, and the test set is read once, for all "
             f"of them. Train them with `make results STUDY={arguments.study}`"
             + ("." if arguments.level else ", or name a level whose runs are there with --level.")
         )
     chosen = [arguments.level] if arguments.level else found.levels
-    if not arguments.level and found.runs["val_accuracy"].notna().any():
+    if not arguments.level and not arguments.again and found.runs["val_accuracy"].notna().any():
         chosen = [test.choose(found)]
         print("chosen on validation:")
+    if arguments.again:
+        for level in chosen:
+            for seed, config in test.runs_of(found, level).items():
+                if test.evaluated(config, arguments.views) and test.weights(config):
+                    print(f"{level}, seed {seed}: {test.again(config, arguments.views)}")
+        return 0
     for level in chosen:
         print(level)
         runs = test.runs_of(found, level)
         for seed, config in runs.items():
-            if arguments.again:
-                print(f"seed {seed}: {test.again(config, arguments.views)}")
-                continue
             accuracy = test.predictions(config, arguments.views).accuracy
             print(f"seed {seed}: test accuracy {100 * accuracy:.2f} %")
-        if not arguments.again:
-            print(f"model kept: {test.keep_model(runs[min(runs)]).name}")
+        print(f"model kept: {test.keep_model(runs[min(runs)]).name}")
     return 0
 
 

@@ -49,7 +49,7 @@ def extremes(
     first = highest if highest_first else lowest
     following = sorted(means, key=means.__getitem__, reverse=highest_first)[1]
     ahead = stats.direction(stats.paired_difference(values[first], values[following]))
-    beside = "" if ahead in ("higher", "lower") else f"; not told apart from *{following}*"
+    beside = "" if ahead == ("higher" if highest_first else "lower") else f"; not told apart from *{following}*"
     ends = (f"highest with *{highest}* ({high}{beside if highest_first else ''})",
             f"lowest with *{lowest}* ({low}{'' if highest_first else beside})")
     return f"The mean {what} is {' and '.join(ends if highest_first else reversed(ends))}."

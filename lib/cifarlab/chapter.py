@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter
 from collections.abc import Callable, Collection
 from typing import Any
@@ -18,14 +19,15 @@ IN_BOOK = "CIFARLAB_IN_BOOK"
 def say(name: str, text: str) -> None:
     """Keep ``text`` under ``name`` for the page's prose: ``{glue:md}`name```.
 
-    In a notebook that runs by itself, whole sentences are shown below the cell too.
+    In a notebook that runs by itself it is shown below the cell too: by its name, where it is no sentence.
     """
     from IPython.display import Markdown
     from myst_nb import glue
 
     glue(name, Markdown(text), display=False)
-    if text.rstrip().endswith((".", ":::")):
-        _show(Markdown(text))
+    if text:
+        sentence = text.rstrip().endswith((".", ":::")) or "\n" in text
+        _show(Markdown(_plain(text if sentence else f"{name.replace('_', ' ')}: {text}")))
 
 
 def keep(name: str, value: Any) -> None:
@@ -39,6 +41,13 @@ def keep(name: str, value: Any) -> None:
     glue(name, value.item() if hasattr(value, "item") else value, display=False)
     if hasattr(value, "_repr_svg_") or hasattr(value, "_repr_png_"):
         _show(value)
+
+
+def _plain(text: str) -> str:
+    """``text`` for a reader who is not the website: Jupyter knows no ``:::`` blocks, so their titles stand in bold."""
+    if IN_BOOK in os.environ:
+        return text
+    return re.sub(r"^:::\{\w+\} ?(.*)$", r"**\1**\n", text, flags=re.M).replace("\n:::", "\n").replace("****\n", "")
 
 
 def _show(value: Any) -> None:
@@ -112,7 +121,7 @@ def provenance_note(*results: StudyResults) -> Any:
     """What the numbers of one study, or of several, were drawn from: Markdown to display at the top of a chapter."""
     from IPython.display import Markdown
 
-    return Markdown(provenance_text(*results))
+    return Markdown(_plain(provenance_text(*results)))
 
 
 def provenance_text(*results: StudyResults) -> str:

@@ -160,13 +160,12 @@ def again(config: RunConfig, views: str = "one") -> str:
     """Evaluate a run's weights anew, and say how far that agrees with its committed predictions: one sentence.
 
     Raises:
-        NoPredictionsError: it was not evaluated before. DatasetError: the test images are not there.
+        NoPredictionsError: it was not evaluated before, or its weights are not here. DatasetError: the test images are
+            not there.
     """
     path = predictions_path(config.id, views)
     if (before := _read(path)) is None:
         raise NoPredictionsError(f"{config.id}: {path} is not there to compare with.")
-    if weights(config) is None:
-        return "its weights are not here; those of the first seed are committed"
     found = compute(config, views)
     same = int((found.predicted == before.predicted).sum())
     return (f"test accuracy {100 * found.accuracy:.2f} %, committed {100 * before.accuracy:.2f} %; "

@@ -41,7 +41,7 @@ def check_parameters(cells: list[str] | None = None) -> None:
 
     Raises:
         ConfigError: names each unknown parameter, a near one, and all that are known; or a switch that is neither
-            True nor False, or no whole number where one is declared.
+            True nor False, or a value that is no whole number where one is declared.
     """
     if cells is None:
         from IPython import get_ipython

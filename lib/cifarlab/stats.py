@@ -138,8 +138,8 @@ def _worded(word: str, what: str, comparison: Comparison, unit: str, digits: int
     interval = f"95 % interval {low} to {high}{unit}, n = {difference.n}"
     interval += f", effect size {comparison.effect_size:+.1f}" if math.isfinite(comparison.effect_size) else ""
     # Runs that diverged have no part in a mean: a sentence that is silent about them would flatter their level.
-    lost = f"{comparison.lost} more pair{'s' * (comparison.lost > 1)}" if comparison.lost else ""
-    interval += f"; {lost} diverged" if lost else ""
+    lost = (f"; in {comparison.lost} more pair{'s' * (comparison.lost > 1)} a run diverged" if comparison.lost else "")
+    interval += lost
     sided = f"{amount} {'above' if difference.mean > 0 else 'below'} that of {b}"
     match word:
         case "higher" | "lower":
@@ -162,11 +162,11 @@ def _worded(word: str, what: str, comparison: Comparison, unit: str, digits: int
         case "none":
             return f"There is no pair of finished runs of {a} and {b} to compare yet."
         case "diverged":
-            return f"No pair of runs of {a} and {b} is left to compare: in each of {comparison.lost} one diverged."
+            pairs = f"the {comparison.lost} pairs" if comparison.lost > 1 else "the one pair"
+            return f"No pair of runs of {a} and {b} is left to compare: in {pairs} a run diverged."
     if abs(difference.mean) < TIE:
         sided = f"the same as that of {b}"
-    left = f"; {lost} diverged" if lost else ""
-    return f"One pair of runs has no interval: the {what} of {a} is {sided} in it{left}."
+    return f"One pair of runs has no interval: the {what} of {a} is {sided} in it{lost}."
 
 
 def _end(value: float, digits: int) -> str:

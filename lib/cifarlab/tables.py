@@ -42,7 +42,7 @@ def compare(
     One family: corrected for all comparisons that the study plans, whether or not their runs are finished. A pair
     counts once, whichever of its levels is named first; :func:`picked` finds it either way.
     """
-    return compare_values(results, figures_of(results, column), same_within)
+    return compare_planned(finals(results, column), pairs_of(results.study), same_within)
 
 
 def compare_values(
@@ -97,9 +97,21 @@ def with_lost(results: StudyResults, values: Mapping[str, pd.Series]) -> dict[st
     lost = results.runs[results.runs["diverged"]].groupby("level")["seed"].agg(list).to_dict()
     empty = pd.Series(dtype=float)
     return {
-        level: (there := values.get(level, empty)).reindex(there.index.union(lost.get(level, [])))
+        # A value that is missing for another reason is none: the seed is left out.
+        level: (there := values.get(level, empty).dropna()).reindex(there.index.union(lost.get(level, [])))
         for level in results.trained if level in values or level in lost
     }
+
+
+def finals(results: StudyResults, column: str = "val_accuracy") -> dict[str, pd.Series]:
+    """What comparisons of a final figure are made from: :func:`figures_of`, :func:`with_lost`."""
+    return with_lost(results, figures_of(results, column))
+
+
+def gain(a: pd.Series, b: pd.Series) -> pd.Series:
+    """a - b, over the seeds (the index) that both have; NaN where a run of the pair diverged."""
+    a, b = a.align(b, join="inner")
+    return a - b
 
 
 def costs(results: StudyResults) -> pd.DataFrame:
@@ -280,7 +292,7 @@ def in_short(
     said = WORDS | {"same": f"the same{margin}", "suggestive": "not enough for a difference after correction",
                     "one seed": "no verdict yet (one pair of runs)", "none": "no pair of runs yet"}
     parts = [f"{said[word]} with {', '.join(named[word])}" for word in said if word in named]
-    if "higher" not in named:
+    if "higher" not in named and any(c.difference.n > 1 for c in comparisons):
         parts.insert(0, "higher with no level" if "lower" in named else "higher or lower with no level")
     against = f", against *{usual}*" if usual else ""
     return f"{what[0].upper()}{what[1:]}{against}: {'; '.join(parts)}."
@@ -297,7 +309,7 @@ def compare_by_setting(results: StudyResults, reference: str) -> list[Comparison
         (level, reference + CROSS + level.partition(CROSS)[2])
         for level in results.study.levels if level.partition(CROSS)[0] != reference
     ]
-    return compare_planned(with_lost(results, figures_of(results, "val_accuracy")), pairs)
+    return compare_planned(finals(results), pairs)
 
 
 def verdicts_by_setting(comparisons: Sequence[Comparison], reference: str, heading: str) -> str:
@@ -319,9 +331,9 @@ def changes_by_setting(results: StudyResults, reference: str, base: str) -> str:
     Each level's gain under every other setting against its gain under ``base``, by seed: a difference of differences,
     since one verdict under each setting says nothing of their difference.
     """
-    values = with_lost(results, figures_of(results, "val_accuracy"))
+    values = finals(results)
     gains = {
-        level: values[level] - values[other] for level in values
+        level: gain(values[level], values[other]) for level in values
         if (other := reference + CROSS + level.partition(CROSS)[2]) in values and other != level
     }
     pairs = [
