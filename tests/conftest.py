@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -31,16 +33,18 @@ def results(tmp_path, monkeypatch) -> Path:
 
 @pytest.fixture(scope="session")
 def smoke_results(tmp_path_factory) -> Path:
-    """A results folder with the smoke version of every study's runs, one seed, made in this process."""
+    """A results folder with the smoke version of every study's runs, one seed, made by a process a core."""
     from cifarlab import runner, studies
+    from cifarlab.processor import cores
 
     folder = tmp_path_factory.mktemp("smoke") / "results"
     before = os.environ.get("CIFARLAB_RESULTS")
     os.environ["CIFARLAB_RESULTS"] = str(folder)
     try:
-        for name in studies.names():
-            for _, config in studies.load(name).runs(seeds=[0], preset="smoke"):
-                runner.run(config)
+        configs = {config.id: config for name in studies.names()
+                   for _, config in studies.load(name).runs(seeds=[0], preset="smoke")}
+        with ProcessPoolExecutor(cores(), mp_context=multiprocessing.get_context("spawn")) as pool:
+            list(pool.map(runner.run, configs.values()))
     finally:
         if before is None:
             del os.environ["CIFARLAB_RESULTS"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -48,13 +49,20 @@ LABELS = {
 
 
 class BookFigure(Figure):
-    """A matplotlib figure that shows itself as SVG: sharp at any size, on a screen and in print."""
+    """A matplotlib figure that shows itself as SVG: sharp at any size, on a screen and in print.
 
-    def _repr_svg_(self) -> str:
+    It is drawn when it is first shown, and is not to be changed after that.
+    """
+
+    @functools.cached_property
+    def _svg(self) -> str:
         buffer = io.StringIO()
         with matplotlib.rc_context(STYLE):
             self.savefig(buffer, format="svg", metadata={"Date": None})
         return buffer.getvalue()
+
+    def _repr_svg_(self) -> str:
+        return self._svg
 
 
 def new_figure(
