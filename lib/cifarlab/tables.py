@@ -398,13 +398,14 @@ def epochs_table(results: StudyResults, targets: Sequence[float]) -> Styler:
     can_turn = results.history["epoch"].max() >= stats.ENOUGH_TO_TURN
     for level in results.trained:
         history = results.history[results.history["level"] == level]
-        row = {results.study.factor: level, "n": counted(results, level)} | {
+        found = {
             f"epochs to {100 * target:.0f} %": first_epoch(stats.epochs_to_reach(history, "val_accuracy", target))
-            if len(history) else DIVERGED for target in targets
+            for target in targets
         }
         if can_turn:
-            turns = stats.oscillation(history).dropna() if len(history) else pd.Series(dtype=float)
-            row["oscillation of val. loss (nats)"] = (
-                plus_minus(mean_interval(turns), digits=3) if len(turns) else "–" if len(history) else DIVERGED)
-        rows.append(row)
+            turns = stats.oscillation(history).dropna()
+            found["oscillation of val. loss (nats)"] = plus_minus(mean_interval(turns), digits=3) if len(turns) else "–"
+        if history.empty:
+            found = dict.fromkeys(found, DIVERGED)
+        rows.append({results.study.factor: level, "n": counted(results, level)} | found)
     return as_shown(rows)
