@@ -102,7 +102,7 @@ def test_a_new_study_is_a_file_and_a_copied_chapter(site):
     text = site.text("notebooks/16-label-smoothing")
     assert "Does label smoothing help on synthetic images?" in text
     assert "a tenth" in text
-    assert "No two levels share more than one seed yet" in text
+    assert "So far each comparison rests on one pair of runs" in text
 
 
 def test_every_page_of_the_contents_is_there(site):

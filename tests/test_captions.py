@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
 
 import pandas as pd
 from cifarlab import captions, studies
@@ -28,21 +29,31 @@ def test_the_extremes_are_those_of_the_means():
     values = {"a": series(80, 90), "b": series(84), "c": series(), "d": series(70, 99)}
     assert captions.extremes(values, "validation accuracy", "%") == (
         "The mean validation accuracy is highest with *a* (85.0 %; not told apart from *d*) and lowest with *b* "
-        "(84.0 %)."
+        "(84.0 %; not told apart from *d*, by one pair of runs)."
     )
 
 
-def test_the_first_is_told_apart_from_the_next_by_pairs_of_seeds():
+def test_an_end_is_told_apart_from_the_next_by_pairs_of_seeds():
     ahead = {"a": series(80, 90), "b": series(79, 89.01), "c": series(1, 2)}
     assert captions.extremes(ahead, "accuracy", "%") == (
-        "The mean accuracy is highest with *a* (85.0 %) and lowest with *c* (1.5 %).")
+        "The mean accuracy is highest with *a* (85.0 %) and lowest with *c* (1.5 %; not told apart from *b*).")
     # Ahead by seeds that the next does not have: on those that both have it is behind.
-    other = {"a": series(80, 80.1, 80.2, 95, 95), "b": series(81, 81.1, 81.15)}
+    other = {"a": series(80, 80.1, 80.2, 95, 95), "b": series(81, 81.1, 81.15), "c": series(1)}
     assert "highest with *a* (86.1 %; not told apart from *b*)" in captions.extremes(other, "accuracy", "%")
-    one = {"a": series(80), "b": series(79)}
-    assert "highest with *a* (80.0 %; not told apart from *b*)" in captions.extremes(one, "accuracy", "%")
     assert captions.extremes(ahead, "loss", "", highest_first=False) == (
-        "The mean loss is lowest with *c* (1.5) and highest with *a* (85.0).")
+        "The mean loss is lowest with *c* (1.5; not told apart from *b*) and highest with *a* (85.0).")
+    # Three levels to pick from: what two would tell apart is not enough.
+    picked = {"a": series(80, 80.1, 80.5), "b": series(79, 79.3, 80)}
+    assert captions.extremes(picked, "accuracy", "%") == (
+        "The mean accuracy is highest with *a* (80.2 %) and lowest with *b* (79.4 %).")
+    assert "*a* (80.2 %; not told apart from *b*)" in captions.extremes(picked | {"c": series(1, 1)}, "accuracy", "%")
+
+
+def test_two_levels_are_told_apart_or_not_once():
+    one = {"a": series(80), "b": series(79)}
+    assert captions.extremes(one, "accuracy", "%") == (
+        "The mean accuracy is highest with *a* (80.0 %) and lowest with *b* (79.0 %); the two are not told apart, by "
+        "one pair of runs.")
 
 
 def test_one_level_or_a_tie_has_no_highest():
@@ -58,16 +69,26 @@ def test_means_that_are_alike_as_they_are_said_have_no_highest():
     assert captions.extremes(close, "gap", "nats", 2) == "The mean gap of *a*, *b* is 0.45 nats."
     lowest_first = captions.extremes(close, "distance", "", 3, highest_first=False)
     assert lowest_first == (
-        "The mean distance is lowest with *a* (0.451; not told apart from *b*) and highest with *b* (0.452).")
+        "The mean distance is lowest with *a* (0.451) and highest with *b* (0.452); the two are not told apart, by one "
+        "pair of runs.")
+
+
+def test_how_many_seeds_levels_have_is_a_number_or_a_range():
+    def of(*counts):
+        return SimpleNamespace(seed_counts=list(counts))
+
+    assert captions.seeds(of(5, 5)) == "n = 5"
+    assert captions.seeds(of(5, 3), of(1)) == "n = 1 to 5"
+    assert captions.seeds(of()) == "no run yet"
 
 
 def test_the_best_of_each_line_and_of_each_setting():
     """A run that diverged is never the best, whatever it reached before."""
     assert captions.best_of_each(RUNS, "main") == (
-        "Highest mean accuracy of what was trained: *batch, 0.01* (85.0 %); *none, 0.01* (10.0 %)."
+        "Highest mean accuracy of each: *batch, 0.01* (85.0 %); *none, 0.01* (10.0 %)."
     )
     assert captions.best_of_each(RUNS, "setting") == (
-        "Highest mean accuracy of what was trained: *batch, 0.01* (85.0 %); *batch, 0.1* (80.0 %)."
+        "Highest mean accuracy of each: *batch, 0.01* (85.0 %); *batch, 0.1* (80.0 %)."
     )
     assert captions.best_of_each(RUNS[:0], "main") == captions.NOTHING
 

@@ -53,11 +53,13 @@ FLOPS = {"long": 4.0, "short": 2.0, "shorter": 1.0}
     ("short", {"short": accuracies(94.0), "long": accuracies(95.0)}, "not compared yet"),
     ("short", {"short": accuracies(94.0), "shorter": pd.Series({7: 95.0})}, "not compared yet"),
     ("long", {"long": accuracies(94.0, 94.1), "short": accuracies(93.9, 94.1), "shorter": accuracies(93.0)},
-     "of 3 with finished runs that take no more arithmetic than it, none has a higher mean"),
+     "of 3 with finished runs that take no more arithmetic than it, none is ahead of it"),
     ("long", {"long": accuracies(94.0), "short": accuracies(94.5)},
-     "with 0.50 times its arithmetic, *short* is 0.50 points higher (one seed, no interval); the search does not tell"),
+     "*short*, with 0.50 times its arithmetic, is 0.50 points higher on held-out images (one seed, no interval): the "
+     "search does not tell"),
     ("long", {"long": accuracies(94.0, 94.0), "short": accuracies(94.0, 94.4)},
-     "*short* is 0.20 points higher (95 % interval -2.34 to +2.74, n = 2); the search does not tell the two apart"),
+     "is 0.20 points higher on held-out images (95 % interval -2.34 to +2.74, n = 2): the search does not tell the two "
+     "apart"),
 ])
 def test_the_choice_is_held_against_what_takes_no_more_arithmetic(level, found, expected):
     assert expected in speedrun.on_choice(level, found, FLOPS)
@@ -66,7 +68,7 @@ def test_the_choice_is_held_against_what_takes_no_more_arithmetic(level, found, 
 def test_a_choice_that_the_search_contradicts_is_said_without_reserve():
     found = {"long": accuracies(94.0, 94.1, 94.2), "short": accuracies(94.5, 94.6, 94.8)}
     sentence = speedrun.on_choice("long", found, FLOPS)
-    assert "*short* is 0.53 points higher (95 % interval +0.39 to +0.68, n = 3)." in sentence
+    assert "is 0.53 points higher on held-out images (95 % interval +0.39 to +0.68, n = 3)." in sentence
     assert "tell the two apart" not in sentence
 
 

@@ -258,7 +258,7 @@ def test_runs_that_diverged_are_named_in_the_sentence():
     assert "n = 3, effect size" in said["some"]
     assert said["some"].endswith("; in 2 more pairs a run diverged).")
     assert said["most"] == (
-        "One pair of runs has no interval: the accuracy of most is 1.00 points above that of reference in it; "
+        "One pair of runs, so no interval: the accuracy of most is 1.00 points above that of reference; "
         "in 4 more pairs a run diverged.")
     assert said["all"] == "No pair of runs of all and reference is left to compare: in the 5 pairs a run diverged."
 

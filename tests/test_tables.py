@@ -85,15 +85,21 @@ def test_many_verdicts_are_summed_up_in_one_sentence():
         "Final validation accuracy, against *none*: higher with *a*; lower with *b*; the same within ±0.5 points with "
         "*c*; no difference found with *d*; not enough for a difference after correction with *e*; no verdict yet (one "
         "pair of runs) with *f*.")
-    assert tables.in_short(several[1:2], "gap") == "Gap, against *none*: higher with no level; lower with *b*."
-    assert "against *none*: higher or lower with no level; the same" in tables.in_short(several[2:3])
+    assert tables.in_short(several[1:3], "gap") == (
+        "Gap, against *none*: higher with no level; lower with *b*; the same within ±0.5 points with *c*.")
+    assert tables.in_short(several[1:2], "gap") == "Gap, against *none*: lower with *b*."
+    assert "against *none*: no level is shown to be higher or lower; the same" in tables.in_short(several[2:4])
+    assert tables.in_short(several[3:4]) == (
+        "Final validation accuracy, against *none*: no difference found with *d*.")
     # Nothing is said of what could not be tested.
     assert tables.in_short(several[-1:]) == (
         "Final validation accuracy, against *none*: no verdict yet (one pair of runs) with *f*.")
     others = [comparison("a", 2.0, 0.5), comparison("b", 2.0, 0.5, reference="a")]
     assert "accuracy: higher with *a* (against *none*), *b* (against *a*)" in tables.in_short(others)
     most = [*several[:2], others[1]]
-    assert "against *none*: higher with *a*, *b* (against *a*); lower with *b*." in tables.in_short(most)
+    assert tables.in_short(most) == (
+        "Final validation accuracy, against *none*: higher with *a*; lower with *b*. Final validation accuracy, "
+        "against *a*: higher with *b*.")
     assert tables.in_short([]) == tables.NOTHING
     listed = tables.verdicts(several)
     assert listed.startswith(tables.in_short(several))
@@ -112,7 +118,7 @@ def test_a_level_that_diverged_keeps_its_row_and_is_counted(found):
 def test_a_study_without_runs_says_so(tmp_path, results):
     (tmp_path / "mine.yml").write_text(STUDY)
     empty = studies.ensure(studies.load("mine", tmp_path), required=False)
-    assert empty.fewest_seeds == 0
+    assert empty.seed_counts == []
     assert tables.study_table(empty, tables.compare(empty)).data.iloc[0, 0] == tables.NO_RUN
     assert "None of the 6 runs" in chapter.provenance_text(empty)
     assert "nothing to compare" in tables.verdicts(tables.compare(empty))
@@ -242,7 +248,13 @@ def test_receptive_fields_by_hand():
 
 
 def test_the_recipe_says_only_what_all_runs_share(found):
-    assert chapter.recipe(found.configs.values()) == "batches of 64, a constant rate, no augmentation"
+    assert chapter.recipe(found.configs.values()) == "held constant, batches of 64, no augmentation"
+
+
+def test_the_recipe_says_a_warm_ups_length_with_its_schedule():
+    same = RunConfig.of(schedule="warmup_cosine", warmup_epochs=1)
+    assert ", 1 epoch of warm-up, then cosine decay, " in chapter.recipe([same])
+    assert ", warm-up, then cosine decay, " in chapter.recipe([same, same.with_(warmup_epochs=2)])
 
 
 def test_settings_are_in_the_studys_order_whatever_ran_first(tmp_path, results):

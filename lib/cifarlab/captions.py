@@ -36,7 +36,8 @@ def extremes(
     """Whose mean is highest and whose is lowest; ``values`` by level and seed, ``what`` they are in words.
 
     For example "The mean validation accuracy is highest with *one cycle* (84.5 %) and lowest with *constant* (75.9 %)."
-    Where the seeds that both have do not tell the first that is named from the next, that is said.
+    Where the seeds that both have do not tell an end from the level next to it, that is said. An end is picked after
+    looking, so it is told from that level only where the difference survives a correction for all levels.
     """
     means = {level: mean for level, series in values.items() if pd.notna(mean := series.mean())}
     if not means:
@@ -46,13 +47,37 @@ def extremes(
     # Alike as they are said.
     if low == high:
         return f"The mean {what} of {_named(means)} is {high}."
-    first = highest if highest_first else lowest
-    following = sorted(means, key=means.__getitem__, reverse=highest_first)[1]
-    ahead = stats.direction(stats.paired_difference(values[first], values[following]))
-    beside = "" if ahead == ("higher" if highest_first else "lower") else f"; not told apart from *{following}*"
-    ends = (f"highest with *{highest}* ({high}{beside if highest_first else ''})",
-            f"lowest with *{lowest}* ({low}{'' if highest_first else beside})")
-    return f"The mean {what} is {' and '.join(ends if highest_first else reversed(ends))}."
+    ascending = sorted(means, key=means.__getitem__)
+    if len(means) == 2:
+        # Each is next to the other: said once.
+        ends, after = [f"highest with *{highest}* ({high})", f"lowest with *{lowest}* ({low})"], _unsure(
+            values, highest, lowest, 1, "; the two are not told apart")
+    else:
+        above, below = (_unsure(values, *pair, len(means) - 1, f"; not told apart from *{pair[1]}*")
+                        for pair in ((highest, ascending[-2]), (lowest, ascending[1])))
+        ends, after = [f"highest with *{highest}* ({high}{above})", f"lowest with *{lowest}* ({low}{below})"], ""
+    return f"The mean {what} is {' and '.join(ends if highest_first else reversed(ends))}{after}."
+
+
+def _unsure(values: Mapping[str, pd.Series], end: str, other: str, planned: int, said: str) -> str:
+    """``said``, and by how little, where ``end`` is not told from ``other`` after correction; else nothing."""
+    comparison, = stats.compare_pairs(values, [(end, other)], planned=planned)
+    # The means are over all seeds of each level, the comparison over those that both have.
+    if comparison.word == ("higher" if values[end].mean() > values[other].mean() else "lower"):
+        return ""
+    return said + (", by one pair of runs" if comparison.word == "one seed" else "")
+
+
+def seeds(*results: StudyResults) -> str:
+    """How many seeds the levels of some studies have: ``n = 5``, ``n = 1 to 5``; where none has a run, that."""
+    return counted([count for one in results for count in one.seed_counts])
+
+
+def counted(counts: Iterable[int]) -> str:
+    """Numbers of seeds as one number or a range, as :func:`seeds` says them."""
+    if not (counts := set(counts)):
+        return "no run yet"
+    return f"n = {min(counts)}" + (f" to {max(counts)}" if len(counts) > 1 else "")
 
 
 def best_of_each(
@@ -60,8 +85,8 @@ def best_of_each(
 ) -> str:
     """Where a crossed study's mean accuracy is highest: of each main level the setting, or of each setting the level.
 
-    ``runs`` as :class:`cifarlab.studies.StudyResults` has them. For example "Highest mean accuracy of what was
-    trained: *batch, 0.01* (84.4 %); *none, 0.001* (68.6 %)."
+    ``runs`` as :class:`cifarlab.studies.StudyResults` has them. For example "Highest mean accuracy of each: *batch,
+    0.01* (84.4 %); *none, 0.001* (68.6 %)."
     """
     other = "setting" if each == "main" else "main"
     finished = runs[~runs["diverged"] & runs[column].notna()]
@@ -73,7 +98,7 @@ def best_of_each(
         best = means[one].idxmax()
         main, setting = (one, best) if each == "main" else (best, one)
         parts.append(f"*{main}, {setting}* ({100 * means[one, best]:.1f} %)")
-    return f"Highest mean {what} of what was trained: {'; '.join(parts)}."
+    return f"Highest mean {what} of each: {'; '.join(parts)}."
 
 
 def unbeaten(results: StudyResults, costs: pd.Series, cost: str) -> str:

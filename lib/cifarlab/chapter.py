@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Collection
 from typing import Any
 
-from cifarlab import store
+from cifarlab import captions, store
 from cifarlab.config import PRESETS, WITH_WARMUP, RunConfig
 from cifarlab.studies import StudyResults, ensure, load
 
@@ -60,18 +60,18 @@ def _show(value: Any) -> None:
 
 OPTIMIZERS = {"sgd": "SGD", "adam": "Adam", "adamw": "AdamW", "muon": "Muon"}
 SCHEDULES = {
-    "constant": "a constant rate", "warmup_cosine": "warm-up, then cosine decay",
-    "warmup_constant": "warm-up, then a constant rate", "step": "a rate that falls in steps",
+    "constant": "held constant", "warmup_cosine": "warm-up, then cosine decay",
+    "warmup_constant": "warm-up, then held constant", "step": "falling in steps",
     "exponential": "exponential decay", "linear": "linear decay", "one_cycle": "warm-up, then linear decay",
 }
 # A field of a run's configuration and how it is said.
 RECIPE: tuple[tuple[str, Callable[[Any], str]], ...] = (
     ("optimizer", OPTIMIZERS.__getitem__),
     ("learning_rate", lambda rate: f"peak rate {rate:g}"),
+    ("schedule", SCHEDULES.__getitem__),
+    ("warmup_epochs", lambda epochs: f"{epochs:g} epoch{'s' * (epochs != 1)} of warm-up"),
     ("weight_decay", lambda decay: f"weight decay {decay:g}" if decay else "no weight decay"),
     ("batch_size", lambda images: f"batches of {images:,}"),
-    ("schedule", SCHEDULES.__getitem__),
-    ("warmup_epochs", lambda epochs: f"a warm-up of {epochs:g} epoch{'s' * (epochs != 1)}"),
     ("augment", lambda kind: "no augmentation" if kind == "none" else f"augmented by {kind.replace('_', ', ')}"),
     ("label_smoothing", lambda amount: f"label smoothing {amount:g}" if amount else ""),
 )
@@ -79,14 +79,16 @@ RECIPE: tuple[tuple[str, Callable[[Any], str]], ...] = (
 
 def recipe(configs: Collection[RunConfig]) -> str:
     """How runs were trained, in words, as far as it is the same for all of them."""
-    said = []
+    said = {}
     for field, words in RECIPE:
         values = {getattr(config, field) for config in configs}
         if field == "warmup_epochs" and any(config.schedule not in WITH_WARMUP for config in configs):
             continue
         if len(values) == 1:
-            said.append(words(values.pop()))
-    return ", ".join(filter(None, said))
+            said[field] = words(values.pop())
+    if "schedule" in said and "warmup_epochs" in said:
+        said["schedule"] = said["schedule"].replace("warm-up", said.pop("warmup_epochs"))
+    return ", ".join(filter(None, said.values()))
 
 
 def open_study(study: str, **given: Any) -> StudyResults:
@@ -96,8 +98,9 @@ def open_study(study: str, **given: Any) -> StudyResults:
     """
     results = ensure(study, **given)
     some = next(iter(results.configs.values()))
-    for name, value in (("epochs", some.epochs), ("width", some.width), ("n_seeds", results.fewest_seeds)):
-        keep(name, value)
+    keep("epochs", some.epochs)
+    keep("width", some.width)
+    say("n_seeds", captions.seeds(results))
     say("recipe", recipe(results.configs.values()))
     return results
 

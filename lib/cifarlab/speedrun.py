@@ -23,7 +23,7 @@ def level_of(quoted: Study, level: str, search: Study) -> str | None:
 
 
 def on_choice(level: str | None, accuracies: Mapping[str, pd.Series], flops: Mapping[str, float]) -> str:
-    """A sentence: whether the quoted recipe is the best of the searched ones that take no more arithmetic than it.
+    """Whether another of the searched recipes is ahead of the quoted one with no more arithmetic: a sentence or two.
 
     ``level`` is its name in the search (None: it was not searched). ``accuracies``: level to accuracies on held-out
     images in percent, by seed, of the levels that have runs. ``flops``: level to its arithmetic. Levels are compared
@@ -54,14 +54,14 @@ def on_choice(level: str | None, accuracies: Mapping[str, pd.Series], flops: Map
     if difference.mean <= 0:
         return (
             f"The quoted recipe is the search's {name}: of {len(differences) + 1} with finished runs that take no more "
-            "arithmetic than it, none has a higher mean on held-out images."
+            "arithmetic than it, none is ahead of it on held-out images, seed by seed."
         )
     told_apart = difference.n > 1 and difference.low > 0
     interval = "one seed, no interval"
     if difference.n > 1:
         interval = f"95 % interval {difference.low:+.2f} to {difference.high:+.2f}, n = {difference.n}"
     return (
-        f"The quoted recipe is the search's {name}, and not its best by the mean on held-out images: with "
-        f"{flops[best] / flops[level]:.2f} times its arithmetic, *{best}* is {difference.mean:.2f} points higher "
-        f"({interval}){'' if told_apart else '; the search does not tell the two apart'}."
+        f"The quoted recipe is the search's {name}. Over the seeds that both have, *{best}*, with "
+        f"{flops[best] / flops[level]:.2f} times its arithmetic, is {difference.mean:.2f} points higher on held-out "
+        f"images ({interval}){'' if told_apart else ': the search does not tell the two apart'}."
     )

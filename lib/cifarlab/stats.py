@@ -165,8 +165,8 @@ def _worded(word: str, what: str, comparison: Comparison, unit: str, digits: int
             pairs = f"the {comparison.lost} pairs" if comparison.lost > 1 else "the one pair"
             return f"No pair of runs of {a} and {b} is left to compare: in {pairs} a run diverged."
     if abs(difference.mean) < TIE:
-        sided = f"the same as that of {b}"
-    return f"One pair of runs has no interval: the {what} of {a} is {sided} in it{lost}."
+        sided = f"equal to that of {b}"
+    return f"One pair of runs, so no interval: the {what} of {a} is {sided}{lost}."
 
 
 def _end(value: float, digits: int) -> str:

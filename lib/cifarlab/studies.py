@@ -277,9 +277,9 @@ class StudyResults:
         return best
 
     @property
-    def fewest_seeds(self) -> int:
-        """The number of seeds of the level that has fewest."""
-        return min((len(self.values("val_accuracy", level)) for level in self.levels), default=0)
+    def seed_counts(self) -> list[int]:
+        """The number of seeds of each of :attr:`levels`."""
+        return [len(self.values("val_accuracy", level)) for level in self.levels]
 
     def config_of(self, level: str) -> RunConfig:
         """The configuration of one of the level's runs: they differ by their seed only."""

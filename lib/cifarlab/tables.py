@@ -263,8 +263,8 @@ def verdicts(
         return NOTHING
     if all(comparison.word == "one seed" for comparison in comparisons):
         return (
-            "No two levels share more than one seed yet. One pair of runs has no interval, so its difference may be "
-            "the level's or the seed's, and no verdict is given."
+            "So far each comparison rests on one pair of runs: no interval, so a difference may be the level's or the "
+            "seed's, and no verdict."
         )
     lines = "\n".join(f"- {stats.comparison_verdict(what, comparison, unit, digits)}" for comparison in comparisons)
     if len(comparisons) < LONG_LIST:
@@ -278,12 +278,15 @@ def in_short(
     """What several comparisons show, in one sentence: with which levels a figure is higher, lower, the same.
 
     For example "Final validation accuracy, against *none*: higher with no level; lower with *b*; no difference found
-    with *a*." A level that is compared with another than most are is named with it.
+    with *a*." Levels that are compared with another than most are have a sentence of their own.
     """
     if not comparisons:
         return NOTHING
     (usual, count), *_ = Counter(comparison.reference for comparison in comparisons).most_common(1)
-    usual = usual if 2 * count > len(comparisons) else None
+    if 2 * count > len(comparisons) > count:
+        apart = [c for c in comparisons if c.reference != usual]
+        return " ".join(in_short(part, what, unit) for part in (with_reference(comparisons, usual), apart))
+    usual = usual if count == len(comparisons) else None
     named: dict[str, list[str]] = {}
     for c in comparisons:
         beside = "" if c.reference == usual else f" (against *{c.reference}*)"
@@ -292,8 +295,8 @@ def in_short(
     said = WORDS | {"same": f"the same{margin}", "suggestive": "not enough for a difference after correction",
                     "one seed": "no verdict yet (one pair of runs)", "none": "no pair of runs yet"}
     parts = [f"{said[word]} with {', '.join(named[word])}" for word in said if word in named]
-    if "higher" not in named and any(c.difference.n > 1 for c in comparisons):
-        parts.insert(0, "higher with no level" if "lower" in named else "higher or lower with no level")
+    if "higher" not in named and len(comparisons) > 1 and any(c.difference.n > 1 for c in comparisons):
+        parts.insert(0, "higher with no level" if "lower" in named else "no level is shown to be higher or lower")
     against = f", against *{usual}*" if usual else ""
     return f"{what[0].upper()}{what[1:]}{against}: {'; '.join(parts)}."
 
