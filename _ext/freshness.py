@@ -24,6 +24,8 @@ def inputs_digest(root: Path) -> str:
     for folder, patterns in ((root, INPUTS), (results, RESULTS)):
         for pattern in patterns:
             for path in sorted(folder.glob(pattern)):
+                if path.name.startswith("."):
+                    continue  # a result that is being written
                 digest.update(f"{path.relative_to(folder)}\0".encode())
                 digest.update(hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import time
+from collections import deque
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
@@ -52,38 +53,72 @@ def test_two_calls_share_the_work_and_the_one_that_finds_a_run_done_skips_it(res
         real = execution.take
 
         def take(todo):
-            config = real(todo)
+            config, claim = real(todo)
             if config.seed == 2:  # the other call has just finished it
                 execution.store.write_text(execution.store.path_of(config.id), "{}")
-            return config
+            return config, claim
 
         monkeypatch.setattr(execution, "take", take)
         assert execution.execute_all(CONFIGS) == []
     assert carried == [1, 3, 0]
 
 
+def test_a_run_whose_kernel_only_starts_is_left_to_the_call_that_took_it(results, monkeypatch):
+    """It holds no lock of its own yet."""
+    carried = []
+    monkeypatch.setattr(execution, "execute", lambda config, *_: carried.append(config.seed))
+    execution.scratch_folder().mkdir(parents=True)
+    others = deque(CONFIGS)
+    taken, claim = execution.take(others)
+    assert taken == CONFIGS[0]
+    assert execution.take(deque(CONFIGS))[0] == CONFIGS[1]
+    claim.release()
+    assert execution.take(deque(CONFIGS))[0] == CONFIGS[0]
+    _, claim = execution.take(deque(CONFIGS))
+    # What the other call is at comes last, and is waited for.
+    assert execution.execute_all(CONFIGS) == []
+    assert carried == [1, 2, 3, 0]
+    claim.release()
+    # Claims end with their run.
+    assert execution.take(deque(CONFIGS[1:]))[0] == CONFIGS[1]
+
+
 def test_what_a_kill_left_half_written_is_cleared_with_the_run(results):
     scratch = execution.scratch_folder()
-    scratch.mkdir(parents=True)
+    weights, runs = runner.weights_path("x").parent, execution.store.path_of("x").parent
+    for folder in (weights, runs):
+        folder.mkdir(parents=True)
     mine, others = (scratch / f".{config.id}.checkpoint.123.part" for config in CONFIGS[:2])
-    for path in (mine, others, execution.checkpoint_path(CONFIGS[0].id)):
+    of_weights, of_result = (folder / f".{CONFIGS[0].id}.x.123.part" for folder in (weights, runs))
+    for path in (mine, others, of_weights, of_result, execution.checkpoint_path(CONFIGS[0].id)):
         path.touch()
     execution.clear(CONFIGS[0].id)
-    assert sorted(scratch.iterdir()) == [others]
+    assert [path for folder in (scratch, weights, runs) for path in folder.glob(".*")] == [others]
+    assert not execution.checkpoint_path(CONFIGS[0].id).exists()
 
 
 def test_a_run_that_goes_on_keeps_its_number_of_threads(results, monkeypatch):
-    def stopped(config, train_images, val_images, checkpoint, report, *_):
-        report([{}])
+    def stopped(history):
+        raise KeyboardInterrupt
+
+    def stopped_before_the_first_epoch_was_told(*_):
+        # A kill between the first checkpoint and what is told of it.
+        execution.checkpoint_path(SMOKE.with_(seed=8).id).touch()
         raise KeyboardInterrupt
 
     before = torch.get_num_threads()
     try:
-        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-            patch.setattr(runner.training, "train", stopped)
-            runner.run(SMOKE, threads=1)
+        with pytest.raises(KeyboardInterrupt):
+            runner.run(SMOKE, threads=1, on_epoch=stopped)
+        assert execution.checkpoint_path(SMOKE.id).exists()
         assert runner.run(SMOKE, threads=2).provenance["threads"] == 1
         assert runner.run(SMOKE.with_(seed=9), threads=2).provenance["threads"] == 2
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(runner.training, "train", stopped_before_the_first_epoch_was_told)
+            runner.run(SMOKE.with_(seed=8), threads=1)
+        assert execution.progress()[SMOKE.with_(seed=8).id] == {"epochs": 0, "of": 2, "threads": 1, "alive": False}
+        with pytest.warns(UserWarning, match="is damaged"):
+            assert runner.run(SMOKE.with_(seed=8), threads=2).provenance["threads"] == 1
     finally:
         torch.set_num_threads(before)
 
@@ -134,10 +169,12 @@ def test_a_device_that_is_not_there_is_refused_once_before_any_run(results, monk
 def test_progress_that_is_empty_or_gone_is_passed_over(results, monkeypatch):
     scratch = results / ".scratch"
     scratch.mkdir(parents=True)
-    (scratch / "whole.progress.json").write_text(json.dumps({"pid": os.getpid(), "epochs": 1, "of": 5}))
+    (scratch / "whole.progress.json").write_text(json.dumps({"epochs": 1, "of": 5}))
     (scratch / "empty.progress.json").touch()
     (scratch / "gone.progress.json").symlink_to("nowhere")
-    assert execution.progress() == {"whole": {"pid": os.getpid(), "epochs": 1, "of": 5, "alive": True}}
+    assert execution.progress() == {"whole": {"epochs": 1, "of": 5, "alive": False}}
+    with FileLock(execution.lock_path("whole")):
+        assert execution.progress()["whole"]["alive"]
 
 
 def test_a_finished_run_is_not_under_way_and_results_tidies_up_after_it(results, tmp_path, monkeypatch, capsys):
@@ -149,7 +186,7 @@ def test_a_finished_run_is_not_under_way_and_results_tidies_up_after_it(results,
     monkeypatch.setattr(studies, "load", lambda name: study)
     # A kill between writing the result and removing these leaves them.
     progress, checkpoint = execution.progress_path(config.id), execution.checkpoint_path(config.id)
-    progress.write_text(json.dumps({"pid": 2**30, "epochs": 1, "of": 1}))
+    progress.write_text(json.dumps({"epochs": 1, "of": 1}))
     checkpoint.touch()
     assert cli.main(["status"]) == 0
     printed = capsys.readouterr().out
@@ -171,6 +208,30 @@ def test_runs_are_packed_as_far_as_cores_and_memory_go(monkeypatch, gigabytes, w
     configs = [*(RunConfig.of(width=8, seed=seed) for seed in range(4)), RunConfig.of(width=width)]
     assert packing.shared_out(configs, None, "cpu") == [(configs, expected)]
     assert packing.shared_out(configs, 7, "cpu") == [(configs, 7)]
+
+
+def test_a_container_is_packed_with_what_it_is_granted(monkeypatch, tmp_path):
+    import psutil
+
+    granted = packing.granted
+    monkeypatch.setattr(packing, "granted", lambda name: granted(name, tmp_path))
+    monkeypatch.setattr(packing, "cores", lambda: 64)
+    free = psutil.virtual_memory().available / 1e9
+    assert packing.cores_here() == 64
+    assert packing.memory_here() == pytest.approx(free, rel=0.2)
+    for name, content in (("cpu.max", "250000 100000"), ("memory.max", "800000000"), ("memory.current", "300000000")):
+        (tmp_path / name).write_text(f"{content}\n")
+    assert packing.cores_here() == 2
+    assert packing.memory_here() == pytest.approx(0.5)
+    for name, content in (("cpu.max", "max 100000"), ("memory.max", "max")):
+        (tmp_path / name).write_text(f"{content}\n")
+    assert packing.cores_here() == 64
+    assert packing.memory_here() == pytest.approx(free, rel=0.2)
+
+
+def test_larger_batches_are_reckoned_with_more_memory():
+    usual, large = (packing.memory(RunConfig.of(width=64, batch_size=images)) for images in (128, 8000))
+    assert (usual, large) == (4, 13)
 
 
 PARENT = """

@@ -73,6 +73,7 @@ def test_damaged_predictions_are_named_and_set_aside(results, damage):
         pytest.raises(final_test.NoPredictionsError),
     ):
         final_test.predictions(config)
+    assert not final_test.evaluated(config)
     assert store.set_aside() == [f"{path.name}.damaged"]
     assert path.with_name(f"{path.name}.damaged").read_bytes() == damaged
 
@@ -164,6 +165,9 @@ def test_the_command_evaluates_again_what_was_evaluated_and_only_that(results, m
     monkeypatch.setattr(final_test, "again", lambda config, _: f"made again {config.seed}")
     assert main(["final-test", "--study", "baseline", "--again"]) == 0
     assert capsys.readouterr().out == f"{level}, seed 0: made again 0\n"
+    monkeypatch.setattr(final_test, "evaluated", lambda *_: False)
+    assert main(["final-test", "--study", "baseline", "--again", "--views", "mirror"]) == 2
+    assert "no run has both predictions with views 'mirror' and weights here" in capsys.readouterr().err
 
 
 def test_weights_are_evaluated_again_and_compared_with_what_is_committed(results, monkeypatch):

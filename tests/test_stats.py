@@ -132,6 +132,7 @@ def test_oscillation_counts_only_turns(values, expected):
 def test_oscillation_is_by_seed_and_needs_three_epochs():
     assert stats.oscillation(HISTORY).tolist() == pytest.approx([0.3, 0.0])
     assert math.isnan(stats.oscillation(curve(1.0, 0.5))[0])
+    assert math.isnan(stats.oscillation(curve(1.0, math.nan, 0.5, 0.7))[0])
 
 
 def study(**levels: pd.Series) -> dict[str, stats.Comparison]:
@@ -291,6 +292,7 @@ def test_p_values_are_written_as_readers_expect():
     ([0.3, 0.6, 0.9], "lower", "Undecided"),
     ([3.0, 3.1, 2.9], "lower", "Contradicted"),
     ([1.0, 1.0], "higher", "Undecided"),   # a tie
+    ([1.0, 1.0], "same", "Undecided"),
     ([0.1, 0.1], "higher", "Negligible"),
     ([1.0], "higher", "Undecided"),
     ([0.25, 0.20, 0.30], "same", "Supported"),   # real, and hardly a change
@@ -324,6 +326,7 @@ def test_a_conclusion_carries_over_only_where_both_sides_draw_it(first, second, 
     ([88.0, 88.2, 88.1], "whole interval are above the original's 87.64 %"),
     ([87.0, 87.1, 87.2], "whole interval are below the original's 87.64 %"),
     ([87.0, 88.5, 87.5], "contains the original's 87.64 %"),
+    ([88.0, 88.0], "All 2 values are 88.00 %, the original's 87.64 %; a tie has no interval."),
     ([88.0], "One seed reaches 88.00 %, the original's 87.64 %; one seed has no interval."),
 ])
 def test_a_mean_beside_a_fixed_figure(values, said):

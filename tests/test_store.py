@@ -108,6 +108,8 @@ def test_a_results_folder_that_is_a_file_is_refused_in_a_sentence(tmp_path, monk
         runner.run(SMOKE)
     with pytest.raises(store.StoreError, match="could not be written"):
         store.write_text(tmp_path / "file" / "x.json", "{}")
+    with pytest.raises(store.StoreError, match=r"could not be read: Not a directory.*CIFARLAB_RESULTS"):
+        store.read(SMOKE.id)
 
 
 def test_what_was_set_aside_first_is_kept_when_the_run_is_damaged_again(one_run):

@@ -47,6 +47,9 @@ def written(tmp_path, text: str):
     ("plain: {}", "plain: {seed: 7}", "plain: seed is not for a study to set"),
     ("plain: {}", "on: {}", "the name True is no text for YAML. Put it in quotes"),
     ("dropped: {dropout: 0.5}", "a / b: {dropout: 0.5}\ncrossed: {narrow: {width: 2}}", "'a / b' has ' / ' in it"),
+    ("dropped: {dropout: 0.5}", "1 / 2: {dropout: 0.5}", "'1 / 2' has ' / ' in it"),
+    ("dropped: {dropout: 0.5}", "? [1, 2]\n  : {dropout: 0.5}", r"a list is no name \(line 10\)"),
+    ("dropped: {dropout: 0.5}", "dropped: {learning_rate: 1e-3}", "It is text to YAML: write 0.001"),
     ("title: T", "name: x\ntitle: T", "unknown field 'name'"),
     ("reference: plain", "reference: plane", "reference: 'plane' is not one of its levels"),
     ("dropped: {dropout: 0.5}", "dropped: {droput: 0.5}", r"unknown parameter 'droput' \(did you mean 'dropout'\?\)"),
@@ -92,6 +95,13 @@ def test_parameters_that_make_each_other_redundant_are_changes_all_the_same(tmp_
     # Neither is possible without the other.
     images = {"train_images": 50_000, "val_images": 0}
     assert studies.ensure(study, train=False, required=False, **images).changed == images
+
+
+def test_small_images_keep_their_share_of_a_run_of_another_length(tmp_path):
+    small = "{model: speednet, width: 8, low_resolution: 24, low_resolution_epochs: 1}"
+    study = studies.load("mine", written(tmp_path, GOOD.replace("{dropout: 0.5}", small)))
+    assert study.config("dropped", 0).low_resolution_epochs == 1
+    assert study.config("dropped", 0, epochs=8).low_resolution_epochs == 4
 
 
 def test_a_parameter_without_effect_on_any_run_is_refused(tmp_path, results):
@@ -305,6 +315,16 @@ def test_an_executor_carries_the_runs_and_the_budget_takes_back_what_waits(resul
     with ThreadPoolExecutor(4) as pool:
         assert execution.execute_all(configs, pool, at_once=2) == []
     assert sorted(started[1:]) == sorted(config.id for config in configs)
+
+
+def test_runs_that_an_executor_carries_side_by_side_have_one_thread_each(results, tmp_path, monkeypatch):
+    study = studies.load("mine", written(tmp_path, GOOD))
+    threads = []
+    monkeypatch.setattr(execution, "execute", lambda config, device, number: threads.append(number))
+    with ThreadPoolExecutor(1) as pool:
+        studies.ensure(study, train=True, executor=pool, required=False)
+        studies.ensure(study, train=True, executor=pool, threads=3, required=False)
+    assert threads == [1] * 4 + [3] * 4
 
 
 def test_durations():

@@ -158,6 +158,19 @@ def test_a_checkpoint_of_other_code_is_said_to_be_that(tmp_path, monkeypatch):
         assert checkpoints.load(checkpoint) is None
 
 
+def test_a_checkpoint_that_cannot_be_read_at_the_moment_stays(tmp_path, monkeypatch):
+    checkpoint = tmp_path / "run.checkpoint"
+    checkpoints.save(checkpoint, {"history": [1]})
+
+    def failing(*_, **__):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="Input/output"):
+        patch.setattr(torch, "load", failing)
+        checkpoints.load(checkpoint)
+    assert checkpoints.load(checkpoint)["history"] == [1]
+
+
 def test_a_full_disk_leaves_the_old_checkpoint_and_says_what_to_do(tmp_path, monkeypatch):
     checkpoint = tmp_path / "run.checkpoint"
     checkpoints.save(checkpoint, {"history": [1]})

@@ -156,40 +156,57 @@ def final_test(arguments: argparse.Namespace) -> int:
     all its levels are evaluated. Every run of the level that is named, else of the study, must be there. With --again
     the runs that were evaluated before and whose weights are here are evaluated anew, and compared.
     """
-    from cifarlab import final_test as test
-
     found = studies.ensure(arguments.study, train=False)
     if arguments.level is not None and arguments.level not in found.levels:
         raise LabError(
             f"level: no finished run of {arguments.level!r}{did_you_mean(arguments.level, found.levels)}. "
             f"There are: {', '.join(found.levels)}."
         )
-    whose = f"study {arguments.study!r}" + (f", level {arguments.level!r}" if arguments.level else "")
-    ids = [config.id for level, config in found.study.runs() if arguments.level in (None, level)]
-    if not arguments.again and (missing := [run_id for run_id in ids if run_id in found.missing]):
+    (_evaluate_again if arguments.again else _evaluate)(found, arguments.level, arguments.views)
+    return 0
+
+
+def _evaluate(found: studies.StudyResults, named: str | None, views: str) -> None:
+    from cifarlab import final_test as test
+
+    name = found.study.name
+    ids = [config.id for level, config in found.study.runs() if named in (None, level)]
+    if missing := [run_id for run_id in ids if run_id in found.missing]:
         raise LabError(
-            f"{whose}: {len(missing)} of its {len(ids)} runs are missing, and the test set is read once, for all "
-            f"of them. Train them with `make results STUDY={arguments.study}`"
-            + ("." if arguments.level else ", or name a level whose runs are there with --level.")
+            f"{_whose(name, named)}: {len(missing)} of its {len(ids)} runs are missing, and the test set is read once, "
+            f"for all of them. Train them with `make results STUDY={name}`"
+            + ("." if named else ", or name a level whose runs are there with --level.")
         )
-    chosen = [arguments.level] if arguments.level else found.levels
-    if not arguments.level and not arguments.again and found.runs["val_accuracy"].notna().any():
+    chosen = [named] if named else found.levels
+    if not named and found.runs["val_accuracy"].notna().any():
         chosen = [test.choose(found)]
         print("chosen on validation:")
-    if arguments.again:
-        for level in chosen:
-            for seed, config in test.runs_of(found, level).items():
-                if test.evaluated(config, arguments.views) and test.weights(config):
-                    print(f"{level}, seed {seed}: {test.again(config, arguments.views)}")
-        return 0
     for level in chosen:
         print(level)
         runs = test.runs_of(found, level)
         for seed, config in runs.items():
-            accuracy = test.predictions(config, arguments.views).accuracy
-            print(f"seed {seed}: test accuracy {100 * accuracy:.2f} %")
+            print(f"seed {seed}: test accuracy {100 * test.predictions(config, views).accuracy:.2f} %")
         print(f"model kept: {test.keep_model(runs[min(runs)]).name}")
-    return 0
+
+
+def _evaluate_again(found: studies.StudyResults, named: str | None, views: str) -> None:
+    from cifarlab import final_test as test
+
+    compared = False
+    for level in [named] if named else found.levels:
+        for seed, config in test.runs_of(found, level).items():
+            if test.weights(config) and test.evaluated(config, views):
+                print(f"{level}, seed {seed}: {test.again(config, views)}")
+                compared = True
+    if not compared:
+        raise LabError(
+            f"{_whose(found.study.name, named)}: no run has both predictions with views {views!r} and weights here, so "
+            "there is nothing to evaluate again."
+        )
+
+
+def _whose(study: str, level: str | None) -> str:
+    return f"study {study!r}" + (f", level {level!r}" if level else "")
 
 
 BENCHMARKS = ("loops", "ceiling", "trials", "processes", "operations", "growth", "packing", "costs", "products")

@@ -29,12 +29,17 @@ def load(path: Path) -> dict[str, Any] | None:
 
     A file that is damaged or of another format is set aside (``.damaged`` added to its name) with a warning, and the
     run starts again.
+
+    Raises:
+        OSError, MemoryError: it could not be read now; the file stays.
     """
     if not path.is_file():
         return None
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
         found = state["format"]
+    except (MemoryError, OSError):
+        raise  # of the machine at this moment, not of the file
     except Exception as error:  # torch.load raises many kinds for a truncated file
         why = f"is damaged ({type(error).__name__})"
     else:

@@ -202,4 +202,8 @@ def _sentence(cls: type[RunConfig], problem: Any) -> str:
     allowed = [str(choice) for choice in get_args(annotation)]
     if allowed:
         return f"{name}: {value!r} is not known{did_you_mean(value, allowed)}. Allowed: {', '.join(allowed)}."
-    return f"{name}: {value!r} is refused: {problem['msg'][0].lower()}{problem['msg'][1:]}."
+    sentence = f"{name}: {value!r} is refused: {problem['msg'][0].lower()}{problem['msg'][1:]}."
+    try:
+        return f"{sentence} It is text to YAML: write {float(value)!r}." if isinstance(value, str) else sentence
+    except ValueError:
+        return sentence

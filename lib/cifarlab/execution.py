@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
+import math
 import time
 from collections import deque
 from collections.abc import Iterable, Sequence
@@ -72,9 +72,15 @@ def lock_path(run_id: str) -> Path:
     return scratch_folder() / f"{run_id}.lock"
 
 
+def claim_path(run_id: str) -> Path:
+    """What the process that has a run carried out holds locked."""
+    return scratch_folder() / f"{run_id}.claim"
+
+
 def clear(run_id: str) -> None:
     """Remove what a run needs no more once its result is in the store, also what a kill left half-written."""
-    half_written = scratch_folder().glob(f".{run_id}.*.part")
+    folders = (scratch_folder(), scratch_folder() / "weights", store.path_of(run_id).parent)
+    half_written = [path for folder in folders for path in folder.glob(f".{run_id}.*.part")]
     for path in (checkpoint_path(run_id), progress_path(run_id), *half_written):
         path.unlink(missing_ok=True)
 
@@ -91,15 +97,23 @@ def under_way(run_id: str) -> bool:
         return True
 
 
-def take(todo: deque[RunConfig]) -> RunConfig:
-    """Remove and return the first run that nobody trains; where all are under way elsewhere, the first of them.
+def take(todo: deque[RunConfig]) -> tuple[RunConfig, FileLock | None]:
+    """Remove and return the first run that nobody trains, and the claim to it, which is released when it has ended.
 
-    Two calls on one store then share the work, and none waits for a run that the other is at while there are others.
+    Two calls on one store then share the work: a claim holds from here on, and the run's own lock only once its kernel
+    has started. Where all are under way elsewhere, it is the first of them without a claim, to be waited for.
     """
-    place = next((place for place, config in enumerate(todo) if not under_way(config.id)), 0)
-    config = todo[place]
-    del todo[place]
-    return config
+    for place, config in enumerate(todo):
+        if under_way(config.id):
+            continue
+        claim = FileLock(claim_path(config.id))
+        try:
+            claim.acquire(timeout=0)
+        except Timeout:
+            continue
+        del todo[place]
+        return config, claim
+    return todo.popleft(), None
 
 
 def missing(configs: Iterable[RunConfig]) -> list[RunConfig]:
@@ -123,8 +137,8 @@ def execute_all(
     """
     todo = deque(missing(configs))
     failures: list[str] = []
-    if stop_after_seconds is not None and stop_after_seconds <= 0:
-        return failures
+    if todo:
+        store.make_folder(scratch_folder())
     if any(config.dataset == "cifar10" for config in todo):
         # Said once, not by each run.
         from cifarlab.data import check_files
@@ -137,54 +151,59 @@ def execute_all(
         failures.append(line)
         bar.say(line)
 
-    def next_run() -> RunConfig | None:
-        """The next run that no other call has finished by now."""
+    def seconds_left() -> float:
+        return math.inf if stop_after_seconds is None else stop_after_seconds - (time.monotonic() - started)
+
+    def next_run() -> tuple[RunConfig, FileLock | None] | None:
+        """The next run that no other call has finished by now, and the claim to it."""
         while todo:
-            config = take(todo)
+            config, claim = take(todo)
             if not store.path_of(config.id).exists():
-                return config
-            bar.finish(config.id)
+                return config, claim
+            ended(config, claim)
         return None
+
+    def ended(config: RunConfig, claim: FileLock | None) -> None:
+        if claim:
+            claim.release()
+        bar.finish(config.id)
 
     with bar:
         if executor is None:
-            while config := next_run():
-                if stop_after_seconds is not None and time.monotonic() - started > stop_after_seconds:
-                    break
+            while seconds_left() > 0 and (taken := next_run()):
                 try:
-                    execute(config, device, threads)
+                    execute(taken[0], device, threads)
                 except RunFailedError as error:
                     failed(str(error))
-                bar.finish(config.id)
+                ended(*taken)
             return failures
-        pending: dict[Future, RunConfig] = {}
+        pending: dict[Future, tuple[RunConfig, FileLock | None]] = {}
         while todo or pending:
-            left = None if stop_after_seconds is None else stop_after_seconds - (time.monotonic() - started)
-            if left is not None and left <= 0:
+            if (left := seconds_left()) <= 0:
                 # What has started is finished; what only waits is taken back.
                 todo.clear()
-                pending = {future: config for future, config in pending.items() if not future.cancel()}
-                left = None
+                pending = {future: taken for future, taken in pending.items() if not future.cancel()}
+                left = math.inf
             try:
-                while (at_once is None or len(pending) < at_once) and (config := next_run()):
-                    pending[executor.submit(execute, config, device, threads)] = config
+                while (at_once is None or len(pending) < at_once) and (taken := next_run()):
+                    pending[executor.submit(execute, taken[0], device, threads)] = taken
             except BrokenExecutor as error:
                 failed(f"{len(todo) + 1} runs were not started: {error}. The next call tries them again.")
                 todo.clear()
-            done, _ = wait(pending, timeout=left, return_when=FIRST_COMPLETED)
+            done, _ = wait(pending, timeout=left if left < math.inf else None, return_when=FIRST_COMPLETED)
             for future in done:
-                config = pending.pop(future)
+                config, claim = pending.pop(future)
                 if error := future.exception():
                     # Of another kind only where the process that carried the run died.
                     named = isinstance(error, RunFailedError)
                     failed(str(error) if named else f"{config.id}: {type(error).__name__}: {error}")
-                bar.finish(config.id)
+                ended(config, claim)
     return failures
 
 
 def progress() -> dict[str, dict[str, int]]:
-    """Runs under way or interrupted, by id: ``epochs`` finished ``of`` how many, on how many ``threads``, by which
-    ``pid``, and whether that process is ``alive``.
+    """Runs under way or interrupted, by id: ``epochs`` finished ``of`` how many, on how many ``threads``, and whether
+    a process is at it now (``alive``).
     """
     ids = sorted(path.name.removesuffix(".progress.json") for path in scratch_folder().glob("*.progress.json"))
     return {run_id: state for run_id in ids if (state := progress_of(run_id))}
@@ -194,14 +213,6 @@ def progress_of(run_id: str) -> dict[str, int] | None:
     """One run's entry of :func:`progress`; None where it has not begun, or has ended."""
     try:
         state = json.loads(progress_path(run_id).read_text(encoding="utf-8"))
-        return state | {"alive": Path(f"/proc/{state['pid']}").exists() or _alive(state["pid"])}
     except (FileNotFoundError, ValueError):
         return None  # also where a crash of the machine cut the file short
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except OSError:
-        return False
-    return True
+    return state | {"alive": under_way(run_id)}

@@ -93,8 +93,8 @@ def model_path(run_id: str) -> Path:
 
 
 def evaluated(config: RunConfig, views: str = "one") -> bool:
-    """Whether the run's predictions are kept."""
-    return predictions_path(config.id, views).is_file()
+    """Whether the run's predictions are kept; a damaged file is set aside and counts as none."""
+    return _read(predictions_path(config.id, views)) is not None
 
 
 def weights(config: RunConfig) -> Path | None:

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
 
 from cifarlab import execution
 from cifarlab.config import RunConfig
@@ -19,8 +20,35 @@ PACKED_WIDTH = 64
 
 
 def memory(config: RunConfig) -> float:
-    """How many GB to reckon with for one run's process: a little more than committed runs took, at every width."""
-    return 1 + 3 * config.width / 64
+    """How many GB to reckon with for one run's process: a little more than committed runs took, at every width.
+
+    The widest of them have batches of 2,000; larger ones take more.
+    """
+    return 1 + 3 * config.width / 64 * max(1, config.batch_size / 2000)
+
+
+def granted(name: str, root: Path = Path("/sys/fs/cgroup")) -> list[float]:
+    """The numbers in a file of what a Linux container is granted (cgroup v2); none where it is not limited."""
+    try:
+        return [float(number) for number in (root / name).read_text().split()]
+    except (OSError, ValueError):  # "max": no limit
+        return []
+
+
+def cores_here() -> int:
+    """The cores that this process may use, at most as many as its container is granted."""
+    quota = granted("cpu.max")  # microseconds of a processor in each period of so many
+    return max(1, min(cores(), int(quota[0] / quota[1]))) if len(quota) == 2 else cores()
+
+
+def memory_here() -> float:
+    """The free memory in GB, at most what its container is granted and does not use."""
+    import psutil  # needed by training only, as is torch
+
+    free = [psutil.virtual_memory().available]
+    if (limit := granted("memory.max")) and (used := granted("memory.current")):
+        free.append(limit[0] - used[0])
+    return min(free) / 1e9
 
 
 def shared_out(
@@ -34,9 +62,7 @@ def shared_out(
     Raises:
         cifarlab.runner.DeviceError: the device is not known or not there.
     """
-    import psutil  # needed by training only, as is torch
-
-    from cifarlab.runner import choose_device
+    from cifarlab.runner import choose_device  # needs torch
 
     on_gpu = choose_device(device).type == "cuda"  # refused here once, not by every run
     if workers is not None:
@@ -45,8 +71,8 @@ def shared_out(
         return [(configs, 1)]
     narrow = [config for config in configs if config.width <= PACKED_WIDTH]
     wide = [config for config in configs if config.width > PACKED_WIDTH]
-    fit = int(psutil.virtual_memory().available / 1e9 / max(map(memory, narrow), default=1))
-    packed = max(1, min(cores(), fit, len(narrow)))
+    fit = int(memory_here() / max(map(memory, narrow), default=1))
+    packed = max(1, min(cores_here(), fit, len(narrow)))
     return [(group, count) for group, count in ((narrow, packed), (wide, 1)) if group]
 
 

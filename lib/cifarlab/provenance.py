@@ -9,7 +9,6 @@ import functools
 import hashlib
 import platform
 import re
-import resource
 import subprocess
 import sys
 from collections.abc import Callable, Iterable
@@ -153,6 +152,8 @@ def peak_memory(device: Any = None) -> dict[str, int]:
         # Linux's ru_maxrss begins at the peak of the process that started this one.
         peak = int(re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text(encoding="utf-8"))[1]) * 1024
     except (OSError, TypeError):
+        import resource  # not on Windows
+
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     return {"peak_memory_bytes": peak}
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import io
 import json
-import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -129,14 +128,21 @@ def run(
         check_compiler(config, device)
         train_images, val_images = (part.to(device) for part in data.split(data.load(config), config))
         checkpoint, progress = execution.checkpoint_path(config.id), execution.progress_path(config.id)
-        if begun := (execution.progress_of(config.id) or {}).get("threads"):
-            torch.set_num_threads(begun)  # with another number of threads sums are rounded in another order
+        begun = execution.progress_of(config.id) if checkpoint.is_file() else None
+        if begun and "threads" in begun:
+            torch.set_num_threads(begun["threads"])  # with other threads sums are rounded in another order
+
+        def note(epochs: int) -> None:
+            store.write_text(progress, json.dumps({
+                "epochs": epochs, "of": config.epochs, "threads": torch.get_num_threads()}))
 
         def report(history: list[dict[str, float]]) -> None:
-            store.write_text(progress, json.dumps({
-                "pid": os.getpid(), "epochs": len(history), "of": config.epochs, "threads": torch.get_num_threads()}))
+            note(len(history))
             if on_epoch:
                 on_epoch(history)
+
+        if not begun:
+            note(0)  # before there is a checkpoint, which would otherwise not say its threads after a kill
 
         facts = provenance.describe(
             device, torch.get_num_threads(), data.dataset_md5() if config.dataset == "cifar10" else None

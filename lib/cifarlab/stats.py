@@ -34,6 +34,11 @@ class Estimate:
     def half_width(self) -> float:
         return (self.high - self.low) / 2
 
+    @property
+    def is_tie(self) -> bool:
+        """Whether all values are the same: a tie of rounded figures, and no certainty."""
+        return self.n > 1 and self.high - self.low < TIE
+
     def __format__(self, spec: str) -> str:
         """``f"{estimate:.1f}"`` gives ``88.2 ± 0.3 (n = 3)``; with one value ``88.2 (n = 1, no interval)``."""
         spec = spec or ".2f"
@@ -87,7 +92,7 @@ def direction(difference: Estimate, same_within: float | None = None) -> str:
     """
     if difference.n < 2:
         return "one seed" if difference.n else "none"
-    if difference.high - difference.low < TIE:
+    if difference.is_tie:
         return "same" if _within(difference, same_within) else "unclear"
     if difference.low > 0:
         return "higher"
@@ -112,7 +117,7 @@ def on_claim(difference: Estimate, supporting: str, same_within: float | None = 
         if _within(difference, same_within):  # whether or not the difference is real
             return "Supported"
         outside = same_within is not None and (difference.low > same_within or difference.high < -same_within)
-        return "Contradicted" if outside else "Undecided"
+        return "Contradicted" if outside and not difference.is_tie else "Undecided"
     if found == supporting:
         return "Supported"
     return {"higher": "Contradicted", "lower": "Contradicted", "same": "Negligible"}.get(found, "Undecided")
@@ -145,6 +150,8 @@ def _worded(word: str, what: str, comparison: Comparison, unit: str, digits: int
         case "higher" | "lower":
             return f"The {what} of {a} is {word} than that of {b} by {amount} ({interval})."
         case "same":
+            if math.isfinite(comparison.p_same) and not difference.is_tie:
+                interval += f", equivalence test p {_equals(comparison.p_same)}"
             return (
                 f"The {what} of {a} and of {b} is the same within ±{comparison.same_within:g}{unit} "
                 f"(difference {difference.mean:+.{digits}f}{unit}; {interval})."
@@ -182,6 +189,8 @@ def against(estimate: Estimate, target: float, whose: str, unit: str = " %") -> 
     mark = f"{target:.2f}{unit}"
     if estimate.n < 2:
         return f"One seed reaches {estimate.mean:.2f}{unit}, {whose} {mark}; one seed has no interval."
+    if estimate.is_tie:
+        return f"All {estimate.n} values are {estimate.mean:.2f}{unit}, {whose} {mark}; a tie has no interval."
     reached = f"{estimate.mean:.2f} ± {estimate.half_width:.2f}{unit} (n = {estimate.n})"
     if estimate.low > target:
         return f"The mean, {reached}, and its whole interval are above {whose} {mark}."
@@ -230,7 +239,8 @@ TOO_SHORT_TO_TURN = "Curves this short have too few places to turn: nothing is c
 
 
 def oscillation(history: pd.DataFrame, column: str = "val_loss") -> pd.Series:
-    """How much a curve goes back and forth, by seed, in the column's unit; NaN for fewer than three epochs.
+    """How much a curve goes back and forth, by seed, in the column's unit; NaN for fewer than three epochs, or where
+    one of them has no value.
 
     Wherever two steps in a row have opposite signs, the smaller of the two counts; their sum over the number of inner
     epochs. A curve that only falls or only rises scores 0, however bent it is; a zigzag of height h scores h.
@@ -239,7 +249,8 @@ def oscillation(history: pd.DataFrame, column: str = "val_loss") -> pd.Series:
         steps = np.diff(values.to_numpy())
         before, after = steps[:-1], steps[1:]
         turned = np.where(before * after < 0, np.minimum(abs(before), abs(after)), 0.0)
-        return float(turned.mean()) if len(values) >= FEWEST_TO_TURN else math.nan
+        known = len(values) >= FEWEST_TO_TURN and not np.isnan(steps).any()
+        return float(turned.mean()) if known else math.nan
 
     ordered = history.sort_values("epoch").astype({column: float})
     return ordered.groupby("seed")[column].apply(back_and_forth)
@@ -410,6 +421,11 @@ def detectable(seeds: int, planned: int) -> float:
     from scipy import stats as scipy_stats
 
     return float(scipy_stats.t.ppf(1 - (1 - CONFIDENCE) / (2 * planned), seeds - 1)) / math.sqrt(seeds)
+
+
+def _equals(p: float) -> str:
+    text = p_text(p)
+    return text if text.startswith("<") else f"= {text}"
 
 
 def p_text(p: float) -> str:

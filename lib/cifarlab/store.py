@@ -184,6 +184,9 @@ def put_aside(path: Path, why: str, remedy: str) -> None:
         path.rename(aside)
     except FileNotFoundError:
         return  # Another process read it at the same time, has put it aside and says so.
+    except OSError as error:
+        raise StoreError(f"{why}, and it could not be set aside as {aside.name}: {error.strerror or error}. {remedy}"
+                         ) from error
     warnings.warn(
         f"{why}. It is set aside as {aside.name}, not deleted. {remedy}", DamagedResultWarning, stacklevel=4
     )
@@ -217,6 +220,11 @@ def _read(path: Path) -> Result | None:
         return result
     except FileNotFoundError:
         return None
+    except OSError as error:
+        raise StoreError(
+            f"The result file {path} could not be read: {error.strerror or error}. See to its permissions and its "
+            "disk, or choose another folder for results with CIFARLAB_RESULTS."
+        ) from error
     except (ValidationError, ConfigError, ValueError, TypeError) as error:
         reason = " ".join(str(error).split())[:200]
         if _of_newer_library(fields):
@@ -237,7 +245,7 @@ def read(run_id: str) -> Result | None:
     A damaged or foreign file is set aside under another name, with a :class:`DamagedResultWarning` that names it.
 
     Raises:
-        StoreError: a newer version of this library wrote it.
+        StoreError: a newer version of this library wrote it, or the disk refused.
     """
     return _read(path_of(run_id))
 

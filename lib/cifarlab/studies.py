@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,10 +54,10 @@ class Study(BaseModel):
                 raise ValueError(f"{where}: seed is not for a study to set; its field seeds does")
         if both := sorted(self.set_by_every_level & self.fixed.keys()):
             raise ValueError(f"fixed: {', '.join(both)} would change nothing, every level sets it")
+        for name in (*self.levels, *self.crossed):
+            if CROSS in name:
+                raise ValueError(f"{name!r} has {CROSS!r} in it, which joins the two names of a crossed study's levels")
         if self.crossed:
-            for name in (*self.levels, *self.crossed):
-                if CROSS in name:
-                    raise ValueError(f"{name!r} has {CROSS!r} in it, which joins the two names of a crossed study")
             for level, settings in self.levels.items():
                 for name, others in self.crossed.items():
                     if both := sorted(settings.keys() & others.keys()):
@@ -78,7 +78,7 @@ class Study(BaseModel):
 
     @property
     def settings(self) -> list[str]:
-        """The settings of a crossed study's second factor; of any other one empty name, as a rule."""
+        """The settings of a crossed study's second factor; of any other one empty name."""
         return list(dict.fromkeys(level.partition(CROSS)[2] for level in self.levels))
 
     @property
@@ -90,8 +90,8 @@ class Study(BaseModel):
         """The run of one level and seed. ``overrides`` whose value is None are left to the preset.
 
         Another preset than the study's own is a budget that wins over ``fixed``. Nothing wins over what a level sets:
-        that is what the study is about. Only a warm-up keeps its share of a run that gets another length, so that
-        studies go on having runs in common.
+        that is what the study is about. Only a warm-up, and the epochs of small images, keep their share of a run that
+        gets another length, so that studies go on having runs in common and a run goes on having both kinds of epochs.
 
         Raises:
             StudyError: no such level or preset. ConfigError: a value is refused.
@@ -113,11 +113,10 @@ class Study(BaseModel):
         default = RunConfig.model_fields
         epochs = values.get("epochs", default["epochs"].default)
         length = (own | self.levels[level]).get("epochs", epochs)
-        warmup_epochs = values.get("warmup_epochs", default["warmup_epochs"].default)
-        given_here = "warmup_epochs" in given.keys() - self.levels[level].keys()
         # What is no number is refused below.
-        if epochs != length and not given_here and type(epochs) is int:
-            values["warmup_epochs"] = warmup_epochs * epochs / length
+        if epochs != length and type(epochs) is int:
+            for name in {"warmup_epochs", "low_resolution_epochs"} - (given.keys() - self.levels[level].keys()):
+                values[name] = values.get(name, default[name].default) * epochs / length
         return RunConfig.of(**values)
 
     def runs(
@@ -155,6 +154,8 @@ class _UniqueKeys(yaml.SafeLoader):
             if key_node.tag == "tag:yaml.org,2002:merge":
                 continue
             key = self.construct_object(key_node, deep=deep)
+            if not isinstance(key, Hashable):
+                raise yaml.YAMLError(f"a {type(key).__name__} is no name (line {key_node.start_mark.line + 1})")
             if key in seen:
                 raise yaml.YAMLError(f"{key!r} appears twice (line {key_node.start_mark.line + 1})")
             seen.add(key)
@@ -300,15 +301,15 @@ class StudyResults:
 def ensure(
     study: Study | str, *, preset: str | None = None, seeds: Sequence[int] | None = None,
     levels: Sequence[str] | None = None, train: bool | None = None, device: str = "auto",
-    executor: Executor | None = None, required: bool = True, **overrides: Any,
+    executor: Executor | None = None, threads: int = 1, required: bool = True, **overrides: Any,
 ) -> StudyResults:
     """Return a study's results, executing through papermill what the parameters ask for and the store lacks.
 
     With the study's own parameters nothing is trained: that matrix takes hours and is `make results`'s work, and a
     chapter shows what exists and says how many seeds. With any other parameters what is missing is trained now.
-    ``train`` overrules this: True always trains, False never. Runs are trained packed (:mod:`cifarlab.packing`): a
-    script that calls this needs ``if __name__ == "__main__":``, as for any process pool. A study that is not
-    ``required`` may have no run yet.
+    ``train`` overrules this: True always trains, False never. Runs are trained packed (:mod:`cifarlab.packing`), or by
+    ``executor``, several at once and each on so many ``threads``: a script that calls this needs ``if __name__ ==
+    "__main__":``, as for any process pool. A study that is not ``required`` may have no run yet.
 
     Raises:
         StudyError, ConfigError: a parameter is unknown or refused. RunFailedError: a run failed, or no run exists.
@@ -334,7 +335,8 @@ def ensure(
             )
     if bool(changed) if train is None else train:
         runs = [config for _, config in wanted]
-        failures = execute_packed(runs, device) if executor is None else execute_all(runs, executor, device)
+        failures = (
+            execute_packed(runs, device) if executor is None else execute_all(runs, executor, device, threads))
         if failures:
             raise RunFailedError("\n".join(failures))
     rows, results, missing_ids = [], {}, []
