@@ -294,7 +294,9 @@ def in_short(
     margin = f" within ±{comparisons[0].same_within:g} {unit}".rstrip()
     said = WORDS | {"same": f"the same{margin}", "suggestive": "not enough for a difference after correction",
                     "one seed": "no verdict yet (one pair of runs)", "none": "no pair of runs yet"}
-    parts = [f"{said[word]} with {', '.join(named[word])}" for word in said if word in named]
+    # A comma between names that have commas themselves is lost.
+    between = " and " if any("," in c.level for c in comparisons) else ", "
+    parts = [f"{said[word]} with {between.join(named[word])}" for word in said if word in named]
     if "higher" not in named and len(comparisons) > 1 and any(c.difference.n > 1 for c in comparisons):
         parts.insert(0, "higher with no level" if "lower" in named else "no level is shown to be higher or lower")
     against = f", against *{usual}*" if usual else ""
