@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from types import SimpleNamespace
 
 import pandas as pd
 from cifarlab import captions, studies
@@ -71,15 +70,6 @@ def test_means_that_are_alike_as_they_are_said_have_no_highest():
     assert lowest_first == (
         "The mean distance is lowest with *a* (0.451) and highest with *b* (0.452); the two are not told apart, by one "
         "pair of runs.")
-
-
-def test_how_many_seeds_levels_have_is_a_number_or_a_range():
-    def of(*counts):
-        return SimpleNamespace(seed_counts=list(counts))
-
-    assert captions.seeds(of(5, 5)) == "n = 5"
-    assert captions.seeds(of(5, 3), of(1)) == "n = 1 to 5"
-    assert captions.seeds(of()) == "no run yet"
 
 
 def test_the_best_of_each_line_and_of_each_setting():

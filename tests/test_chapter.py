@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 from cifarlab import chapter, store, studies
 
@@ -83,3 +85,12 @@ def test_a_plain_study_has_no_warning(found, monkeypatch):
     import dataclasses
 
     assert "warning" not in chapter.provenance_text(dataclasses.replace(found, changed={}))
+
+
+def test_how_many_seeds_levels_have_is_a_number_or_a_range():
+    def of(*counts):
+        return SimpleNamespace(seed_counts=list(counts))
+
+    assert chapter.seeds(of(5, 5)) == "n = 5"
+    assert chapter.seeds(of(5, 3), of(1)) == "n = 1 to 5"
+    assert chapter.seeds(of()) == "no run yet"

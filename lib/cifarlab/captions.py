@@ -68,18 +68,6 @@ def _unsure(values: Mapping[str, pd.Series], end: str, other: str, planned: int,
     return said + (", by one pair of runs" if comparison.word == "one seed" else "")
 
 
-def seeds(*results: StudyResults) -> str:
-    """How many seeds the levels of some studies have: ``n = 5``, ``n = 1 to 5``; where none has a run, that."""
-    return counted([count for one in results for count in one.seed_counts])
-
-
-def counted(counts: Iterable[int]) -> str:
-    """Numbers of seeds as one number or a range, as :func:`seeds` says them."""
-    if not (counts := set(counts)):
-        return "no run yet"
-    return f"n = {min(counts)}" + (f" to {max(counts)}" if len(counts) > 1 else "")
-
-
 def best_of_each(
     runs: pd.DataFrame, each: Literal["main", "setting"], column: str = "val_accuracy", what: str = "accuracy"
 ) -> str:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
-from cifarlab import captions, store
+from cifarlab import store
 from cifarlab.config import PRESETS, WITH_WARMUP, RunConfig
 from cifarlab.studies import StudyResults, ensure, load
 
@@ -100,9 +100,21 @@ def open_study(study: str, **given: Any) -> StudyResults:
     some = next(iter(results.configs.values()))
     keep("epochs", some.epochs)
     keep("width", some.width)
-    say("n_seeds", captions.seeds(results))
+    say("n_seeds", seeds(results))
     say("recipe", recipe(results.configs.values()))
     return results
+
+
+def seeds(*results: StudyResults) -> str:
+    """How many seeds the levels of some studies have: ``n = 5``, ``n = 1 to 5``; where none has a run, that."""
+    return counted([count for one in results for count in one.seed_counts])
+
+
+def counted(counts: Iterable[int]) -> str:
+    """Numbers of seeds as one number or a range, as :func:`seeds` says them."""
+    if not (counts := set(counts)):
+        return "no run yet"
+    return f"n = {min(counts)}" + (f" to {max(counts)}" if len(counts) > 1 else "")
 
 
 def side_study(study: str, wanted: bool, **given: Any) -> StudyResults:
