@@ -214,7 +214,7 @@ def test_a_container_is_packed_with_what_it_is_granted(monkeypatch, tmp_path):
     import psutil
 
     granted = packing.granted
-    monkeypatch.setattr(packing, "granted", lambda name: granted(name, tmp_path))
+    monkeypatch.setattr(packing, "granted", lambda name, pattern: granted(name, pattern, tmp_path))
     monkeypatch.setattr(packing, "cores", lambda: 64)
     free = psutil.virtual_memory().available / 1e9
     assert packing.cores_here() == 64
@@ -223,6 +223,8 @@ def test_a_container_is_packed_with_what_it_is_granted(monkeypatch, tmp_path):
         (tmp_path / name).write_text(f"{content}\n")
     assert packing.cores_here() == 2
     assert packing.memory_here() == pytest.approx(0.5)
+    (tmp_path / "memory.stat").write_text("file 250000000\ninactive_file 200000000\nanon 1\n")
+    assert packing.memory_here() == pytest.approx(0.7)
     for name, content in (("cpu.max", "max 100000"), ("memory.max", "max")):
         (tmp_path / name).write_text(f"{content}\n")
     assert packing.cores_here() == 64

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import re
 import threading
 import time
 from collections.abc import Sequence
@@ -27,28 +28,33 @@ def memory(config: RunConfig) -> float:
     return 1 + 3 * config.width / 64 * max(1, config.batch_size / 2000)
 
 
-def granted(name: str, root: Path = Path("/sys/fs/cgroup")) -> list[float]:
-    """The numbers in a file of what a Linux container is granted (cgroup v2); none where it is not limited."""
+def granted(name: str, pattern: str, folder: Path = Path("/sys/fs/cgroup")) -> list[int]:
+    """The numbers of ``pattern`` in a file of what a Linux container is granted and uses (cgroup v2).
+
+    None where it is not there, or not limited (``max``).
+    """
     try:
-        return [float(number) for number in (root / name).read_text().split()]
-    except (OSError, ValueError):  # "max": no limit
+        found = re.search(rf"^{pattern}$", (folder / name).read_text(), re.M)
+    except OSError:
         return []
+    return [int(number) for number in found.groups()] if found else []
 
 
 def cores_here() -> int:
     """The cores that this process may use, at most as many as its container is granted."""
-    quota = granted("cpu.max")  # microseconds of a processor in each period of so many
-    return max(1, min(cores(), int(quota[0] / quota[1]))) if len(quota) == 2 else cores()
+    quota = granted("cpu.max", r"(\d+) (\d+)")  # microseconds of a processor in each period of so many
+    return max(1, min(cores(), quota[0] // quota[1])) if quota else cores()
 
 
 def memory_here() -> float:
-    """The free memory in GB, at most what its container is granted and does not use."""
+    """The free memory in GB, at most what its container is granted and does not need."""
     import psutil  # needed by training only, as is torch
 
-    free = [psutil.virtual_memory().available]
-    if (limit := granted("memory.max")) and (used := granted("memory.current")):
-        free.append(limit[0] - used[0])
-    return min(free) / 1e9
+    free = psutil.virtual_memory().available
+    if (limit := granted("memory.max", r"(\d+)")) and (used := granted("memory.current", r"(\d+)")):
+        cached = granted("memory.stat", r"inactive_file (\d+)") or [0]  # of files, given back when asked for
+        free = min(free, limit[0] - used[0] + cached[0])
+    return free / 1e9
 
 
 def shared_out(
