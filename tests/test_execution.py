@@ -85,7 +85,7 @@ def test_a_run_whose_kernel_only_starts_is_left_to_the_call_that_took_it(results
 
 def test_what_a_kill_left_half_written_is_cleared_with_the_run(results):
     scratch = execution.scratch_folder()
-    weights, runs = runner.weights_path("x").parent, execution.store.path_of("x").parent
+    weights, runs = execution.weights_path("x").parent, execution.store.path_of("x").parent
     for folder in (weights, runs):
         folder.mkdir(parents=True)
     mine, others = (scratch / f".{config.id}.checkpoint.123.part" for config in CONFIGS[:2])

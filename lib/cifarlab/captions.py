@@ -48,14 +48,14 @@ def extremes(
     if low == high:
         return f"The mean {what} of {_named(means)} is {high}."
     ascending = sorted(means, key=means.__getitem__)
+    above = below = after = ""
     if len(means) == 2:
         # Each is next to the other: said once.
-        ends, after = [f"highest with *{highest}* ({high})", f"lowest with *{lowest}* ({low})"], _unsure(
-            values, highest, lowest, 1, "; the two are not told apart")
+        after = _unsure(values, highest, lowest, 1, "; the two are not told apart")
     else:
         above, below = (_unsure(values, *pair, len(means) - 1, f"; not told apart from *{pair[1]}*")
                         for pair in ((highest, ascending[-2]), (lowest, ascending[1])))
-        ends, after = [f"highest with *{highest}* ({high}{above})", f"lowest with *{lowest}* ({low}{below})"], ""
+    ends = [f"highest with *{highest}* ({high}{above})", f"lowest with *{lowest}* ({low}{below})"]
     return f"The mean {what} is {' and '.join(ends if highest_first else reversed(ends))}{after}."
 
 

@@ -67,6 +67,11 @@ def progress_path(run_id: str) -> Path:
     return scratch_folder() / f"{run_id}.progress.json"
 
 
+def weights_path(run_id: str) -> Path:
+    """Where a finished run's weights lie in the scratch folder, in half precision."""
+    return scratch_folder() / "weights" / f"{run_id}.pt"
+
+
 def lock_path(run_id: str) -> Path:
     """What the process that trains a run holds locked."""
     return scratch_folder() / f"{run_id}.lock"
@@ -79,7 +84,7 @@ def claim_path(run_id: str) -> Path:
 
 def clear(run_id: str) -> None:
     """Remove what a run needs no more once its result is in the store, also what a kill left half-written."""
-    folders = (scratch_folder(), scratch_folder() / "weights", store.path_of(run_id).parent)
+    folders = (path.parent for path in (checkpoint_path(run_id), weights_path(run_id), store.path_of(run_id)))
     half_written = [path for folder in folders for path in folder.glob(f".{run_id}.*.part")]
     for path in (checkpoint_path(run_id), progress_path(run_id), *half_written):
         path.unlink(missing_ok=True)
@@ -137,6 +142,8 @@ def execute_all(
     """
     todo = deque(missing(configs))
     failures: list[str] = []
+    if stop_after_seconds is not None and stop_after_seconds <= 0:
+        return failures
     if todo:
         store.make_folder(scratch_folder())
     if any(config.dataset == "cifar10" for config in todo):

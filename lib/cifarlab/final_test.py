@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from scipy.special import logsumexp, softmax
 
-from cifarlab import store
+from cifarlab import execution, store
 from cifarlab.config import RunConfig
 from cifarlab.errors import LabError
 from cifarlab.paths import results_root
@@ -99,22 +99,18 @@ def evaluated(config: RunConfig, views: str = "one") -> bool:
 
 def weights(config: RunConfig) -> Path | None:
     """The run's weights, where they are committed or else where the machine that trained it keeps them."""
-    from cifarlab import runner
-
-    places = (model_path(config.id), runner.weights_path(config.id))
+    places = (model_path(config.id), execution.weights_path(config.id))
     return next((place for place in places if place.is_file()), None)
 
 
 def _needed_weights(config: RunConfig) -> Path:
     """Like :func:`weights`; raises NoPredictionsError where they are in neither place."""
-    from cifarlab import runner
-
     if path := weights(config):
         return path
     raise NoPredictionsError(
         f"{config.id}: its weights, which only the machine that trained it keeps, are neither in "
-        f"{model_path(config.id).parent} nor in {runner.weights_path(config.id).parent}. Its test predictions are made "
-        f"from them where {predictions_path(config.id).parent} has none. "
+        f"{model_path(config.id).parent} nor in {execution.weights_path(config.id).parent}. Its test predictions are "
+        f"made from them where {predictions_path(config.id).parent} has none. "
         f"To make them, move {store.path_of(config.id).name} away and run it again."
     )
 

@@ -7,7 +7,6 @@ import io
 import json
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -80,11 +79,6 @@ def check_compiler(config: RunConfig, device: torch.device) -> None:
         raise ConfigError(f"compiled: True needs {needed}, which is not here. Install it, or leave compiled False.")
 
 
-def weights_path(run_id: str) -> Path:
-    """Where a finished run's weights lie in the scratch folder, in half precision."""
-    return scratch_folder() / "weights" / f"{run_id}.pt"
-
-
 def half_precision_bytes(model: torch.nn.Module) -> bytes:
     """The state of ``model`` as a file, floating-point values in float16: half the size, 13 MB for ResNet-9."""
     state = {
@@ -154,7 +148,7 @@ def run(
         )
         fit_score = training.fit_score(trained.model, train_images, config)
         wall_seconds = time.perf_counter() - started
-        store.write_bytes(weights_path(config.id), half_precision_bytes(trained.model))
+        store.write_bytes(execution.weights_path(config.id), half_precision_bytes(trained.model))
         result = make_result(config, trained, fit_score, wall_seconds, facts | provenance.peak_memory(device))
         store.put_aside_evidence(config.id)
         store.write(result)
