@@ -13,7 +13,7 @@ import os
 from pathlib import Path
 
 INPUTS = ("lib/**/*.py", "studies/*.yml", "notebooks/*.ipynb", "_ext/*.py", "results/data/*", "results/original/*",
-          "results/published/*", "results/bench*/*")
+          "results/published/*", "results/bench*/*", "book/references.bib", "book/_static/*", "site_extra/**/*")
 RESULTS = ("runs/*", "predictions/*", "models/*")
 
 
@@ -24,8 +24,8 @@ def inputs_digest(root: Path) -> str:
     for folder, patterns in ((root, INPUTS), (results, RESULTS)):
         for pattern in patterns:
             for path in sorted(folder.glob(pattern)):
-                if path.name.startswith("."):
-                    continue  # a result that is being written
+                if path.name.startswith(".") or not path.is_file():
+                    continue  # a result that is being written, or a folder
                 digest.update(f"{path.relative_to(folder)}\0".encode())
                 digest.update(hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()

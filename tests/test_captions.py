@@ -108,3 +108,6 @@ def test_the_span_of_the_gradients_is_over_layers_of_means_over_seeds():
     far = gradients.assign(norm=gradients["norm"] * gradients["layer"].map({"first": 0.01, "last": 10}))
     assert captions.gradient_spans(far, ["a"], 0).endswith("over their smallest is 4,000 with *a*.")
     assert captions.gradient_spans(gradients, ["a"], 7) == captions.NOTHING
+    both = captions.gradient_spans(gradients, ["a"], 0, 7, 30)
+    assert both.startswith("At step 0 ")
+    assert both.endswith(" At step 30 the layers' largest norm over their smallest is 1.0 with *a*.")

@@ -80,9 +80,9 @@ def test_a_verdict_never_says_more_than_its_interval():
                 sentence = stats.verdict("accuracy", "A", "B", difference, "points", 0.5)
                 low, high = map(float, re.search(r"interval ([+-][\d.]+) to ([+-][\d.]+)", sentence).groups())
                 for words, allowed in (
-                    ("A is higher than that of B", low >= 0), ("A is lower than that of B", high <= 0),
+                    ("*A* is higher than that of *B*", low >= 0), ("*A* is lower than that of *B*", high <= 0),
                     ("the same within ±0.5 points", -0.5 <= low <= 0 <= high <= 0.5),
-                    ("No difference between A and B", low <= 0 <= high),
+                    ("No difference between *A* and *B*", low <= 0 <= high),
                 ):
                     if words in sentence:
                         said.add(words)
@@ -149,7 +149,7 @@ def test_a_study_is_corrected_by_holm_and_matches_the_textbook():
     assert [corrected for _, corrected in raw] == pytest.approx(expected)
     assert found["far"].word == "higher"
     assert found["far"].effect_size > 5
-    assert "is higher than that of reference by 5." in stats.comparison_verdict("accuracy", found["far"])
+    assert "is higher than that of *reference* by 5." in stats.comparison_verdict("accuracy", found["far"])
 
 
 def test_what_the_correction_takes_away_is_not_called_a_difference():
@@ -259,9 +259,9 @@ def test_runs_that_diverged_are_named_in_the_sentence():
     assert "n = 3, effect size" in said["some"]
     assert said["some"].endswith("; in 2 more pairs a run diverged).")
     assert said["most"] == (
-        "One pair of runs, so no interval: the accuracy of most is 1.00 points above that of reference; "
+        "One pair of runs, so no interval: the accuracy of *most* is 1.00 points above that of *reference*; "
         "in 4 more pairs a run diverged.")
-    assert said["all"] == "No pair of runs of all and reference is left to compare: in the 5 pairs a run diverged."
+    assert said["all"] == "No pair of runs of *all* and *reference* is left to compare: in the 5 pairs a run diverged."
 
 
 def test_the_interval_and_the_equivalence_test_agree():

@@ -144,7 +144,8 @@ def test_whether_a_gain_depends_on_the_setting_is_a_difference_of_differences():
         study=study, levels=list(accuracies), trained=list(accuracies), values=lambda _, level: accuracies[level] / 100,
         runs=pd.DataFrame({"level": list(accuracies), "seed": 0, "diverged": False}))
     said = tables.changes_by_setting(found, "none", "plain")
-    assert said.startswith("- The gain over none of half / bare is higher than that of half / plain by 5.00 points")
+    assert said.startswith(
+        "- The gain over *none* of *half / bare* is higher than that of *half / plain* by 5.00 points")
 
 
 def test_a_study_without_held_out_images_has_no_accuracy(found):
@@ -212,13 +213,13 @@ def test_what_carried_over_names_level_widths_differences_and_n(found):
     comparison, lost = tables.compare(found)
     side = f"at width {found.config_of('half').width} {tables.signed(comparison.difference)} points (n = 2)"
     verdict = stats.carried_over(comparison, comparison)
-    assert tables.carried_over(found, [comparison], found) == f"- half against none: {side}, {side}; {verdict}."
+    assert tables.carried_over(found, [comparison], found) == f"- *half* against *none*: {side}, {side}; {verdict}."
     assert "every pair lost a run that diverged" in tables.carried_over(found, [lost], found)
     # Found whichever way round the first study made it.
     assert tables.carried_over(found, [comparison.turned], found) == (
-        f"- half against none: {side}, {side}; {verdict}.")
+        f"- *half* against *none*: {side}, {side}; {verdict}.")
     longer = tables.carried_over(found, [comparison], found, where="epochs")
-    assert longer.startswith(f"- half against none: over {found.config_of('half').epochs} epochs ")
+    assert longer.startswith(f"- *half* against *none*: over {found.config_of('half').epochs} epochs ")
 
 
 def test_what_carried_over_says_so_without_wide_runs(found, tmp_path, results):
@@ -297,3 +298,24 @@ def test_words_are_aligned_left():
     style = html[: html.index("</style>")]
     assert "td.col2" in style
     assert "td.col1" not in style
+
+
+def test_only_levels_that_reach_a_target_with_every_seed_are_timed():
+    def history(*final: float) -> pd.DataFrame:
+        return pd.DataFrame([{"seed": seed, "epoch": epoch, "val_accuracy": value * epoch / 2}
+                             for seed, value in enumerate(final) for epoch in (1, 2)])
+
+    final = {"none": (0.8, 0.84, 0.88), "quick": (0.9, 0.95, 0.97), "lucky": (0.7, 0.9, 0.9), "lost": (0.9, 0.9, 0.9)}
+    histories = {level: history(*values) for level, values in final.items()}
+    accuracies = {level: pd.Series(values) for level, values in final.items()}
+    accuracies["lost"][2] = float("nan")   # a run that diverged after its last epoch was known
+    pairs = [(level, "none") for level in final if level != "none"]
+    found, slow = tables.compare_times(histories, accuracies, pairs, 0.75)
+    assert [(c.level, c.reference, c.word) for c in found] == [("quick", "none", "lower")]
+    assert slow == ["lucky", "lost"]
+    said = tables.time_verdicts({0.75: (found, slow)})
+    assert said.startswith("- The time to 75 % of *quick* is lower than that of *none* by ")
+    assert said.endswith("Not compared in the time to 75 %, which not every seed reaches: *lucky*, *lost*.")
+    # What two targets have in common is said once.
+    assert tables.time_verdicts({0.9: ([], []), 0.95: ([], ["none"])}) == (
+        f"{tables.NOTHING}\n\nNot compared in the time to 95 %, which not every seed reaches: *none*.")

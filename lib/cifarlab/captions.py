@@ -106,19 +106,23 @@ def unbeaten_of(accuracies: Mapping[str, pd.Series], costs: pd.Series, cost: str
     return f"Unbeaten in mean accuracy and {cost} together: {_named(level for _, _, level in front)}."
 
 
-def gradient_spans(gradients: pd.DataFrame, levels: Sequence[str], step: int) -> str:
-    """How far apart the layers' gradient norms lie at one step: the largest over the smallest, by level.
+def gradient_spans(gradients: pd.DataFrame, levels: Sequence[str], *steps: int) -> str:
+    """How far apart the layers' gradient norms lie at some steps: the largest over the smallest, by level.
 
-    ``gradients`` as :class:`cifarlab.studies.StudyResults` has them; means over seeds.
+    A step that no run recorded is passed over. ``gradients`` as :class:`cifarlab.studies.StudyResults` has them; means
+    over seeds.
     """
-    at_step = gradients[gradients["step"] == step].astype({"norm": float})
-    means = at_step.groupby(["level", "layer"])["norm"].mean()
-    there = [level for level in levels if level in means.index.get_level_values(0)]
-    if not there:
-        return NOTHING
-    ratios = {level: means[level].max() / means[level].min() for level in there}
-    spans = [f"{ratio:{',.0f' if ratio >= 10 else '.1f'}} with *{level}*" for level, ratio in ratios.items()]
-    return f"At step {step} the layers' largest norm over their smallest is {', '.join(spans)}."
+    sentences = []
+    for step in steps:
+        at_step = gradients[gradients["step"] == step].astype({"norm": float})
+        means = at_step.groupby(["level", "layer"])["norm"].mean()
+        ratios = {level: means[level].max() / means[level].min()
+                  for level in levels if level in means.index.get_level_values(0)}
+        spans = [f"{ratio:{',.0f' if ratio >= 10 else '.1f'}} with *{level}*" for level, ratio in ratios.items()]
+        if spans:
+            sentences.append(
+                f"At step {step} the layers' largest norm over their smallest is {', '.join(spans)}.")
+    return " ".join(sentences) or NOTHING
 
 
 def _named(levels: Iterable[str]) -> str:

@@ -91,6 +91,14 @@ def recipe(configs: Collection[RunConfig]) -> str:
     return ", ".join(filter(None, said.values()))
 
 
+def network(config: RunConfig) -> str:
+    """What a residual network is made of, in words."""
+    dropout = f"dropout {config.dropout:g} ({config.dropout_at})" if config.dropout else "no dropout"
+    norm = "no normalization" if config.norm == "none" else f"{config.norm} normalization"
+    return (f"{config.depth} layers{'' if config.shortcut else ' without shortcuts'}, {norm}, "
+            f"{config.kernel_size} × {config.kernel_size} kernels, {dropout}")
+
+
 def open_study(study: str, **given: Any) -> StudyResults:
     """The results of a chapter's main study, and what its prose says of them all: length, width, seeds, recipe.
 

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import pandas as pd
 
 from cifarlab import original, stats
+from cifarlab.config import ConfigError
+from cifarlab.studies import Study
 
 REFERENCE, SCHEDULE = "constant", "warm-up cosine"
 # Half a point of accuracy is where a difference begins to matter.
@@ -67,6 +69,14 @@ class Finding:
             asked.quantity, SCHEDULE, REFERENCE, self.difference, asked.unit, asked.same_within, asked.digits)
 
 
+def check_levels(study: Study) -> None:
+    """Raise ConfigError where a study has other levels than the original's two schedules."""
+    if set(study.levels) != {REFERENCE, SCHEDULE}:
+        raise ConfigError(
+            f"study: {study.name!r} has other levels than the original's two schedules, {REFERENCE!r} and "
+            f"{SCHEDULE!r}; 'warm-up' and 'warm-up-narrow' have those.")
+
+
 def window(epochs: int) -> int:
     """The first epochs over which learning is early: those that the original names, or all of a shorter run."""
     return min(original.facts()["residual_passes"]["within_epochs"], epochs)
@@ -85,7 +95,8 @@ def three(epochs: int) -> tuple[Conclusion, Conclusion, Conclusion]:
             "Faster convergence", f"mean validation accuracy over the first {first} epochs",
             lambda history: height(history, first), "points", "higher", SAME_WITHIN),
         Conclusion(
-            "No gain in final accuracy", "final validation accuracy", _final_accuracy, "points", "same", SAME_WITHIN),
+            "No change of the final accuracy", "final validation accuracy", _final_accuracy, "points", "same",
+            SAME_WITHIN),
         Conclusion(
             "A more oscillating validation loss", "oscillation of the validation loss", stats.oscillation, "nats",
             "higher", digits=3, fewest_epochs=stats.ENOUGH_TO_TURN),

@@ -136,7 +136,7 @@ def verdict(
 
 def _worded(word: str, what: str, comparison: Comparison, unit: str, digits: int) -> str:
     """The sentence for one outcome of :func:`direction` or of :attr:`Comparison.word`."""
-    a, b, difference = comparison.level, comparison.reference, comparison.difference
+    a, b, difference = f"*{comparison.level}*", f"*{comparison.reference}*", comparison.difference
     unit = f" {unit}" if unit else ""
     amount = f"{abs(difference.mean):.{digits}f}{unit}"
     low, high = (_end(value, digits) for value in (difference.low, difference.high))

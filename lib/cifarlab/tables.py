@@ -22,6 +22,8 @@ from cifarlab.typography import MINUS
 NO_RUN = "No run of this study is in the store yet."
 NOTHING = "There is nothing to compare yet."
 DIVERGED = "diverged"
+# The accuracy of guessing among ten classes: where a learning curve begins.
+CHANCE = 0.1
 # A column with a text of more characters than this breaks its lines.
 LONG_TEXT = 40
 # A list of so many verdicts is led by a sentence that sums them up, and folded.
@@ -345,16 +347,16 @@ def changes_by_setting(results: StudyResults, reference: str, base: str) -> str:
         (main + CROSS + setting, main + CROSS + base)
         for main in results.study.mains if main != reference for setting in results.study.settings if setting != base
     ]
-    return verdicts(compare_planned(gains, pairs), f"gain over {reference}")
+    return verdicts(compare_planned(gains, pairs), f"gain over *{reference}*")
 
 
 def carried_over(
     narrow: StudyResults, comparisons: Sequence[Comparison], wide: StudyResults,
-    where: Literal["width", "epochs"] = "width",
+    where: Literal["width", "epochs"] = "width", column: str = "val_accuracy",
 ) -> str:
     """Whether a study's conclusions hold in another that differs in ``where``: a Markdown list, a line a pair.
 
-    ``comparisons`` are those of ``narrow``; each study's are corrected for its own.
+    ``comparisons`` are those of ``narrow``, of the final figure ``column``; each study's are corrected for its own.
     """
     def said(comparison: Comparison, results: StudyResults) -> str:
         if not comparison.difference.n:
@@ -363,14 +365,43 @@ def carried_over(
         under = f"at width {config.width}" if where == "width" else f"over {config.epochs} epochs"
         return f"{under} {signed(comparison.difference)} points (n = {comparison.difference.n})"
 
-    there = compare(wide)
+    there = compare(wide, column)
     first = {(c.level, c.reference): c for c in picked(comparisons, [(c.level, c.reference) for c in there])}
     lines = []
     for c in there:
         if before := first.get((c.level, c.reference)):
-            lines.append(f"- {c.level} against {c.reference}: {said(before, narrow)}, {said(c, wide)}; "
+            lines.append(f"- *{c.level}* against *{c.reference}*: {said(before, narrow)}, {said(c, wide)}; "
                          f"{stats.carried_over(before, c)}.")
     return "\n".join(lines) or NOTHING
+
+
+def compare_times(
+    histories: Mapping[str, pd.DataFrame], accuracies: Mapping[str, pd.Series], pairs: Sequence[tuple[str, str]],
+    target: float, same_within: float = 0.25,
+) -> tuple[list[Comparison], list[str]]:
+    """When levels' validation accuracy passes ``target`` (a fraction), in epochs; and which levels have no part in it.
+
+    Only levels that pass it with every seed are compared: of others only the lucky seeds would count. ``histories``
+    and ``accuracies`` (NaN where a run diverged) are by level, the latter by seed.
+    """
+    times = {level: stats.time_to_reach(history, "val_accuracy", target, start=CHANCE)
+             for level, history in histories.items()}
+    slow = [level for level in times
+            if times[level].empty or times[level].isna().any() or accuracies[level].isna().any()]
+    there = {level: values for level, values in times.items() if level not in slow}
+    return compare_planned(there, pairs, same_within), slow
+
+
+def time_verdicts(times: Mapping[float, tuple[list[Comparison], list[str]]]) -> str:
+    """The verdicts on :func:`compare_times` by target, as Markdown; what would be said of two targets is said once."""
+    paragraphs = []
+    for target, (comparisons, slow) in times.items():
+        percent = f"{100 * target:.0f} %"
+        paragraphs.append(verdicts(comparisons, f"time to {percent}", "epochs"))
+        if slow:
+            paragraphs.append(f"Not compared in the time to {percent}, which not every seed reaches: "
+                              f"{', '.join(f'*{level}*' for level in slow)}.")
+    return "\n\n".join(dict.fromkeys(paragraphs)) or NOTHING
 
 
 def largest_departure(study: Study) -> str:
