@@ -154,6 +154,8 @@ def test_what_is_set_before_a_process_starts_is_compared_round_by_round(monkeypa
     def measured(values):
         (point,) = values
         seen.append({name: value for name, value in point.items() if name not in ("config", "seconds")})
+        # The speed that times are reckoned with is that of whole images.
+        assert not point["config"].get("low_resolution")
         return [{"images_per_second": 200.0 if seen[-1] else 100.0}]
 
     monkeypatch.setattr(processes, "points", measured)
@@ -166,6 +168,8 @@ def test_what_is_set_before_a_process_starts_is_compared_round_by_round(monkeypa
     for kind, changes in (("without", processes.WITHOUT), ("tried", processes.TRIED)):
         found = {name: change if changed else none for name, changed in changes.items()}
         assert answer[kind] == dict.fromkeys(("16", processes.SPEEDRUN), found)
+    speedrun = studies.load("speedrun")
+    assert answer["networks"][processes.SPEEDRUN]["batch_size"] == speedrun.config(speedrun.reference, 0).batch_size
 
 
 def test_a_table_of_trials_reads_earlier_answers_too():

@@ -100,4 +100,5 @@ def test_how_many_seeds_levels_have_is_a_number_or_a_range():
 def test_a_network_is_said_as_it_is_built():
     assert chapter.network(RunConfig()) == "9 layers, batch normalization, 3 × 3 kernels, no dropout"
     other = RunConfig(depth=13, shortcut=False, norm="none", kernel_size=5, dropout=0.2, dropout_at="blocks")
-    assert chapter.network(other) == "13 layers without shortcuts, no normalization, 5 × 5 kernels, dropout 0.2 (blocks)"
+    assert chapter.network(other) == (
+        "13 layers without shortcuts, no normalization, 5 × 5 kernels, dropout 0.2 (blocks)")

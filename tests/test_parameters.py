@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from cifarlab.config import ConfigError
-from cifarlab.parameters import check_parameters
+from cifarlab.parameters import changed_note, check_parameters
 
 DECLARED = "# The parameters of this notebook\nepochs = 2\nseeds = [0]"
 
@@ -39,3 +39,10 @@ def test_a_value_is_of_the_kind_that_the_notebook_declares(declared, given, expe
     check_parameters([cell, f"# Parameters\n{declared}\n"])
     with pytest.raises(ConfigError, match=expected):
         check_parameters([cell, f"# Parameters\n{given}\n"])
+
+
+def test_what_a_page_was_drawn_with_is_said_where_no_study_says_it():
+    declared = '# The parameters of this notebook\nstudy = "warm-up"\nepochs = None\nseeds = None\ncolumns = 8'
+    assert changed_note(declared, "# Parameters\nepochs = 2\nseeds = [0]\ntrain = True\ncolumns = 8\n") == ""
+    assert changed_note(declared, '# Parameters\nstudy = "decay"\ncolumns = 4\nepochs = 2\n') == (
+        "**Drawn with other parameters than this page's own:** `study = 'decay'`, `columns = 4`.")

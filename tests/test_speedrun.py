@@ -18,6 +18,8 @@ def test_the_search_and_the_quoted_runs_differ_in_the_images_held_out_only():
     assert quoted.fixed["val_images"] == 0
     # The epochs that a preset would give are meant nowhere.
     assert all("epochs" in quoted.levels[level] for level in quoted.levels)
+    # What is quoted was searched: else held-out images chose nothing.
+    assert speedrun.level_of(quoted, quoted.reference, search)
 
 
 def test_the_parts_that_decay_differently_warm_up_alike():

@@ -6,7 +6,7 @@ import ast
 from contextlib import suppress
 from typing import Any
 
-from cifarlab.config import ConfigError, did_you_mean
+from cifarlab.config import ConfigError, RunConfig, did_you_mean
 
 # The first line of every notebook's parameters cell, and of the cell that papermill injects after it.
 DECLARED = "# The parameters of this notebook"
@@ -37,12 +37,15 @@ def assigned_values(source: str) -> dict[str, Any]:
 def check_parameters(cells: list[str] | None = None) -> None:
     """Refuse parameters that the notebook does not have; papermill alone injects them with a mere log line.
 
-    ``cells`` are the sources executed so far, by default those of the running kernel.
+    Where the notebook runs, those that are not its own and that no study's note would name, such as another study, are
+    shown: a page says what it was drawn with. ``cells`` are the sources executed so far, by default those of the
+    running kernel.
 
     Raises:
         ConfigError: names each unknown parameter, a near one, and all that are known; or a switch that is neither
             True nor False, or a value that is no whole number where one is declared.
     """
+    shell = None
     if cells is None:
         from IPython import get_ipython
 
@@ -62,6 +65,22 @@ def check_parameters(cells: list[str] | None = None) -> None:
             raise ConfigError(f"{name}: {value!r} is refused: it must be True or False.")
         if type(own.get(name)) is int and not (value is None or type(value) is int):
             raise ConfigError(f"{name}: {value!r} is refused: it must be a whole number.")
+    if shell and (note := changed_note(declared, injected)):
+        from IPython.display import Markdown, display
+
+        display(Markdown(note))
+
+
+def changed_note(declared: str, injected: str) -> str:
+    """What the ``injected`` cell changes of the ``declared`` parameters, in Markdown; empty where it is nothing.
+
+    A run's settings, its preset and its seeds are left out: the note on a study's results says how they were changed.
+    """
+    elsewhere = {*RunConfig.model_fields, *SWITCHES, "preset", "seeds"}
+    own = assigned_values(declared)
+    given = [f"`{name} = {value!r}`" for name, value in assigned_values(injected).items()
+             if name not in elsewhere and value != own.get(name)]
+    return f"**Drawn with other parameters than this page's own:** {', '.join(given)}." if given else ""
 
 
 def _is_injected(cell: str) -> bool:

@@ -12,7 +12,7 @@ WHITENING_FLOOR = 5e-4
 
 
 def batch_norm(channels: int) -> nn.BatchNorm2d:
-    """Batch normalization whose running figures follow the last few batches: a run has only two hundred.
+    """Batch normalization whose running figures follow the last few batches: a run has only some hundreds.
 
     Its scale stays 1: the next layer's filters are brought to a norm of their own.
     """

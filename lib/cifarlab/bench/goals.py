@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from cifarlab import arithmetic, studies
+from cifarlab import arithmetic, published, studies
 from cifarlab.bench import ceiling
 
 # Times the speed of the original's loop, by width, on a processor with bfloat16 units.
@@ -46,9 +46,12 @@ def what_the_race_takes(race: Mapping[str, Any], matmul: float) -> str:
     """What ``TIMES_THE_PROGRAM`` would ask of the processor; ``race`` and ``matmul`` (FLOP/s) as in :func:`table`."""
     flops = arithmetic.training_flops(studies.load("speedrun").config(race["level"], 0))
     theirs, ours = (statistics.median(run["seconds"] for run in race[who]) for who in ("theirs", "ours"))
+    its_flops = 1e15 * published.speedruns()["records"][0]["petaflops"]
     return (
         f"A run of ours ({race['level']}) is {flops / 1e15:.2f} PFLOP, done at {percent(flops / ours / matmul)} of the "
-        f"matrix product's rate; the goal would be {percent(TIMES_THE_PROGRAM * flops / theirs / matmul)} of it."
+        f"matrix product's rate, the program's {its_flops / 1e15:.2f} PFLOP by its page's count, done at "
+        f"{percent(its_flops / theirs / matmul)}; for ours the goal would be "
+        f"{percent(TIMES_THE_PROGRAM * flops / theirs / matmul)} of it."
     )
 
 
