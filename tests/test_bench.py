@@ -15,6 +15,7 @@ import torch
 from cifarlab import data, layers, models, provenance, store, studies, training
 from cifarlab.bench import (
     answers,
+    building,
     ceiling,
     costs,
     goals,
@@ -228,6 +229,26 @@ def test_goals_stand_beside_what_was_measured_and_say_why_not():
     rows = goals.table(loops | {"matmul_flops": {"float32": 10e9}}, {"16": BARE, "64": BARE}, taken)
     assert rows[0]["why"].startswith("The goal is for processors with bfloat16 units.")
     assert "imports 4.0 s and reading and checking the data 1.2 s" in rows[3]["why"]
+    built = goals.table(loops, {"16": BARE, "64": BARE}, taken,
+                        building={"whole_seconds": 60.0, "untouched_seconds": 20.0})[-2:]
+    assert [(row["measured"], row["outcome"]) for row in built] == [
+        ("60 s (one round)", "met"), ("20 s (one round)", "not met")]
+
+
+def test_the_website_is_built_twice_from_a_copy_of_what_is_committed(monkeypatch):
+    called = []
+    monkeypatch.setattr(building, "_call", lambda command, folder, environment=None: called.append(
+        (Path(command[0]).name, command[1], environment)))
+    answer = building.measure()
+    assert [(program, first) for program, first, _ in called] == [("git", "clone"), *[("jupyter-book", "build")] * 2]
+    assert set(answer) == {"whole_seconds", "untouched_seconds"}
+    # Without the dataset, and from the copy's own results and library.
+    for *_, environment in called[1:]:
+        assert not Path(environment["CIFAR10_ROOT"]).exists()
+        assert set(environment) == {"PYTHONPATH", "CIFARLAB_RESULTS", "CIFAR10_ROOT"}
+    with pytest.raises(answers.BenchmarkError, match="failed"):
+        monkeypatch.undo()
+        building._call([sys.executable, "-c", "raise SystemExit(3)"], ".")
 
 
 def test_the_race_stands_among_the_goals_with_the_rate_that_it_asks_for():

@@ -209,7 +209,8 @@ def _whose(study: str, level: str | None) -> str:
     return f"study {study!r}" + (f", level {level!r}" if level else "")
 
 
-BENCHMARKS = ("loops", "ceiling", "trials", "processes", "operations", "growth", "packing", "costs", "products")
+BENCHMARKS = ("loops", "ceiling", "trials", "processes", "operations", "growth", "packing", "costs", "products",
+              "building")
 # Only when named: it needs a program that is not part of this project, and half an hour or more.
 NAMED_BENCHMARKS = ("race",)
 
