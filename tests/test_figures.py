@@ -29,3 +29,19 @@ def test_learning_curves_leave_out_what_was_not_measured(val_accuracy, columns, 
     figure = figures.learning_curves(history(val_accuracy), ["a", "b"], columns)
     assert [axis.get_ylabel() for axis in figure.axes] == panels
     assert figure._repr_svg_().startswith("<?xml")
+
+
+def test_a_band_on_a_logarithmic_axis_stays_above_zero():
+    """Losses that differ by orders of magnitude: the interval of their mean would reach far below zero."""
+    losses = pd.DataFrame({"level": "a", "seed": [0, 1, 2] * 2, "epoch": [1] * 3 + [2] * 3,
+                           "train_loss": [2.0, 2.1, 2.2, 0.04, 0.01, 0.0001]})
+    ends = {}
+    for logarithmic in (True, False):
+        axis, *_ = figures.learning_curves(losses, ["a"], ["train_loss"], log_losses=logarithmic).axes
+        (band,) = axis.collections
+        ends[logarithmic] = band.get_paths()[0].vertices[:, 1].min()
+    assert ends[False] < 0 < ends[True] < 0.0001
+    # A long axis is labelled at powers of ten, in plain figures.
+    axis, *_ = figures.learning_curves(losses, ["a"], ["train_loss"]).axes
+    format_tick = axis.yaxis.get_major_formatter()
+    assert [format_tick(value, 0) for value in (1000, 1, 0.00001)] == ["1,000", "1", "0.00001"]

@@ -85,10 +85,18 @@ def _epochs_axis(axis: Axes, ylabel: str) -> None:
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
+# Powers of ten from which on a logarithmic axis is labelled at powers of ten alone.
+LONG_AXIS = 3
+
+
 def plain_log_ticks(axis: Axis) -> None:
-    """Label a logarithmic axis at 1, 2, 5, 10, … in plain figures: within one decade powers of ten alone say little."""
-    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
+    """Label a logarithmic axis in plain figures: at 1, 2, 5, 10, …, since within one decade powers of ten alone say
+    little; at powers of ten where it is long.
+    """
+    low, high = axis.get_data_interval()
+    long = 0 < low < high < np.inf and high / low > 10**LONG_AXIS
+    axis.set_major_locator(LogLocator(subs=(1,) if long else (1, 2, 5)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10f}".rstrip("0").rstrip(".")))
     axis.set_minor_formatter(NullFormatter())
 
 
@@ -124,7 +132,8 @@ def learning_curves(
 ) -> BookFigure:
     """One panel per column, two a row: each level's mean over seeds, its 95 % interval as a band, the original dotted.
 
-    With fewer than three seeds an interval is wider than the picture; then each run is a thin line instead.
+    With fewer than three seeds an interval is wider than the picture; then each run is a thin line instead. On a
+    logarithmic axis the interval is that of the logarithm, about the geometric mean: it cannot reach below zero.
 
     ``history`` has one row per run and epoch, with ``level`` and ``seed``; ``original`` maps a level to the epochs
     of the original's run. A column without any value has no panel, unless no column has one.
@@ -134,20 +143,19 @@ def learning_curves(
     for axis in axes[len(columns):]:
         axis.axis("off")
     for axis, column in zip(axes, columns, strict=False):
+        logarithmic = log_losses and column.endswith("loss")
         for number, level in enumerate(levels):
             rows = history[history["level"] == level]
-            estimates = [
-                stats.mean_interval(in_percent(column, values.dropna()))
-                for _, values in rows.groupby("epoch")[column] if values.notna().any()
-            ]
-            if not estimates:
+            by_epoch = [in_percent(column, values.dropna().astype(float))
+                        for _, values in rows.groupby("epoch")[column] if values.notna().any()]
+            if not by_epoch:
                 continue
             epochs = sorted(rows.dropna(subset=[column])["epoch"].unique())
             colour, line, _ = look(number)
-            axis.plot(epochs, [e.mean for e in estimates], color=colour, linestyle=line, label=level)
-            if max(estimate.n for estimate in estimates) >= BAND_FROM:
-                axis.fill_between(epochs, [e.low for e in estimates], [e.high for e in estimates], color=colour,
-                                  alpha=0.2, linewidth=0)
+            axis.plot(epochs, [values.mean() for values in by_epoch], color=colour, linestyle=line, label=level)
+            if max(map(len, by_epoch)) >= BAND_FROM:
+                ends = [_interval(values, logarithmic) for values in by_epoch]
+                axis.fill_between(epochs, *zip(*ends, strict=True), color=colour, alpha=0.2, linewidth=0)
             else:
                 for _, run in rows.groupby("seed"):
                     axis.plot(run["epoch"], in_percent(column, run[column].astype(float)), color=colour, linewidth=0.7,
@@ -157,7 +165,7 @@ def learning_curves(
                 axis.plot(rows["epoch"], in_percent(column, rows[column]), color=colour, linestyle="", marker=".",
                           markersize=5, label=f"{level}, the original's run")
         _epochs_axis(axis, LABELS[column])
-        if log_losses and column.endswith("loss"):
+        if logarithmic:
             axis.set_yscale("log")
             plain_log_ticks(axis.yaxis)
     handles, names = axes[0].get_legend_handles_labels()
@@ -166,6 +174,15 @@ def learning_curves(
     else:
         figure.legend(handles, names, loc="outside lower center", ncols=2, frameon=False, fontsize="small")
     return figure
+
+
+def _interval(values: pd.Series, logarithmic: bool) -> tuple[float, float]:
+    """Both ends of the 95 % interval of the mean, or of the mean logarithm where all values are positive."""
+    if logarithmic and (values > 0).all():
+        estimate = stats.mean_interval(np.log(values))
+        return float(np.exp(estimate.low)), float(np.exp(estimate.high))
+    estimate = stats.mean_interval(values)
+    return estimate.low, estimate.high
 
 
 def seeds_by_level(
