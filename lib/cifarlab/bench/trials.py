@@ -46,7 +46,7 @@ WHY = {
     "evaluation in batches of 2,000": "Fewer and larger operations.",
     "evaluation in batches of 125": "Less memory at once, which the processor's cache may hold.",
     "freed memory given back": "The system clears every page of an array that it hands out anew.",
-    "nothing": "Nothing is changed: how far this row is from 1 says how far any may be by chance.",
+    "nothing": "It should not: how far this row is from 1 says how far any may be by chance.",
     "huge pages": "Fewer entries in the processor's table of pages.",
     "each thread bound to a core": "A thread keeps the caches that it has filled.",
 }
