@@ -41,4 +41,3 @@ def _call(command: list[str], folder: str | Path, environment: dict[str, str] | 
         command, cwd=folder, env=os.environ | (environment or {}), capture_output=True, text=True, check=False)
     if done.returncode:
         raise BenchmarkError(f"{' '.join(command)} failed:\n{done.stderr[-2000:]}")
-
