@@ -242,6 +242,37 @@ def test_the_first_losses_in_float32_and_in_bfloat16_agree(monkeypatch, changes,
     assert fast != plain
 
 
+def shown(monkeypatch, **changes) -> tuple[torch.Tensor, torch.Tensor]:
+    """What two epochs of training show the network of ``SMOKE`` with ``changes``: its inputs and their labels."""
+    seen, cut = [], data.batches
+
+    def watched(*arguments):
+        for batch in cut(*arguments):
+            seen.append(batch)
+            yield batch
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training.data, "batches", watched)
+        config = SMOKE.with_(train_images=64, batch_size=16, val_images=10, epochs=2, width=4, **changes)
+        training.train(config, *data.split(data.load(config), config))
+    inputs, labels = zip(*seen, strict=True)
+    return torch.cat(inputs), torch.cat(labels)
+
+
+def test_order_augmentation_and_initialisation_do_not_touch_each_other(monkeypatch):
+    """So that two levels of a study differ in their factor alone."""
+    inputs, labels = shown(monkeypatch)
+    moved, same_labels = shown(monkeypatch, augment="flip_crop")
+    assert torch.equal(same_labels, labels)
+    assert not torch.equal(moved, inputs)
+    for changes in ({"dropout": 0.3}, {"norm": "none"}, {"kernel_size": 1}, {"schedule": "constant"}):
+        assert torch.equal(shown(monkeypatch, **changes)[0], inputs), changes
+        assert torch.equal(shown(monkeypatch, augment="flip_crop", **changes)[0], moved), changes
+    assert not torch.equal(shown(monkeypatch, seed=SMOKE.seed + 1)[1], labels)
+    plain, dropping = (models.build(SMOKE.with_(dropout=rate)) for rate in (0.0, 0.3))
+    assert torch.equal(plain.classifier.weight, dropping.classifier.weight)
+
+
 def test_steps_are_counted_as_batches_are_cut():
     for images, batch in ((100, 10), (101, 10), (109, 10), (5, 10), (2, 2), (3, 2)):
         config = SMOKE.with_(train_images=images, val_images=1, batch_size=batch)
