@@ -53,13 +53,15 @@ def test_the_id_changes_with_every_field_that_can_change_the_numbers():
         "warmup_epochs": 3.0, "warmup_offset": 0.0, "label_smoothing": 0.1, "precision": "bfloat16", "compiled": True,
         "seed": 1,
     }
-    # These two have an effect together, on one model only.
+    # These have an effect on one model only, and the first two together.
     low = {"low_resolution": 24, "low_resolution_epochs": 1.0}
-    assert set(changes) | set(low) == set(RunConfig.model_fields)
+    of_low = ({"low_resolution": 20}, {"low_resolution_epochs": 2.0}, {"low_resolution_stages": 2},
+              {"whitening_bias_epochs": 1.0})
+    assert set(changes) | {name for change in of_low for name in change} == set(RunConfig.model_fields)
     ids = {base.with_(**{name: value}).id for name, value in changes.items()} | {base.id}
     speed = RunConfig.of(model="speednet", **low)
-    ids |= {speed.with_(**change).id for change in (low, {"low_resolution": 20}, {"low_resolution_epochs": 2.0})}
-    assert len(ids) == len(changes) + 1 + 3
+    ids |= {speed.with_(**change).id for change in ({}, *of_low)}
+    assert len(ids) == len(changes) + 1 + 1 + len(of_low)
 
 
 def test_fields_without_effect_do_not_split_a_run_in_two():
@@ -69,6 +71,9 @@ def test_fields_without_effect_do_not_split_a_run_in_two():
     assert RunConfig.of(depth=5, shortcut=False, block_convolutions=1).id == RunConfig.of(depth=5).id
     assert RunConfig.of(model="plaincnn", depth=17).id == RunConfig.of(model="plaincnn").id
     assert RunConfig.of(optimizer="muon", weight_decay=0.1).id == RunConfig.of(optimizer="muon").id
+    assert RunConfig.of(low_resolution_stages=2, whitening_bias_epochs=1.0).id == RunConfig().id
+    speed = RunConfig.of(model="speednet", epochs=8)
+    assert speed.with_(low_resolution_stages=2, whitening_bias_epochs=8.0).id == speed.id
 
 
 def test_ids_of_committed_runs_stay_what_they_are():

@@ -98,10 +98,11 @@ def test_parameters_that_make_each_other_redundant_are_changes_all_the_same(tmp_
 
 
 def test_small_images_keep_their_share_of_a_run_of_another_length(tmp_path):
-    small = "{model: speednet, width: 8, low_resolution: 24, low_resolution_epochs: 1}"
+    small = "{model: speednet, width: 8, low_resolution: 24, low_resolution_epochs: 1, whitening_bias_epochs: 1}"
     study = studies.load("mine", written(tmp_path, GOOD.replace("{dropout: 0.5}", small)))
     assert study.config("dropped", 0).low_resolution_epochs == 1
-    assert study.config("dropped", 0, epochs=8).low_resolution_epochs == 4
+    longer = study.config("dropped", 0, epochs=8)
+    assert longer.low_resolution_epochs == longer.whitening_bias_epochs == 4
 
 
 def test_a_parameter_without_effect_on_any_run_is_refused(tmp_path, results):

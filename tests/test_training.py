@@ -69,7 +69,7 @@ RANDOM = SMOKE.with_(epochs=4, augment="flip_crop_cutout", dropout=0.3, dropout_
 
 SPEEDRUN = {
     "model": "speednet", "optimizer": "muon", "learning_rate": 0.1, "augment": "alternating_flip_shift",
-    "low_resolution": 24, "low_resolution_epochs": 1.5,
+    "low_resolution": 16, "low_resolution_epochs": 2.5, "low_resolution_stages": 2, "whitening_bias_epochs": 1.5,
 }
 
 
@@ -139,6 +139,20 @@ def test_a_checkpoint_of_another_network_is_set_aside_and_the_run_starts_again(t
             again = training.train(SMOKE, *images, checkpoint=checkpoint).history
         assert [row["val_loss"] for row in again] == [row["val_loss"] for row in expected]
         checkpoint.unlink()
+
+
+def test_memory_that_ends_while_a_checkpoint_is_read_says_nothing_of_the_checkpoint(tmp_path, monkeypatch):
+    images = data.split(data.load(SMOKE), SMOKE)
+    checkpoint = tmp_path / "run.checkpoint"
+    training.train(SMOKE, *images, checkpoint=checkpoint)
+
+    def full(*_):
+        raise torch.OutOfMemoryError("out of memory")
+
+    monkeypatch.setattr(torch.nn.Module, "load_state_dict", full)
+    with pytest.raises(torch.OutOfMemoryError):
+        training.train(SMOKE, *images, checkpoint=checkpoint)
+    assert [path.name for path in tmp_path.iterdir()] == ["run.checkpoint"]
 
 
 def test_a_second_damaged_checkpoint_is_kept_beside_the_first(tmp_path):
@@ -240,6 +254,30 @@ def test_the_first_losses_in_float32_and_in_bfloat16_agree(monkeypatch, changes,
     for step, (exact, rounded) in enumerate(zip(plain, fast, strict=True), start=1):
         assert rounded == pytest.approx(exact, rel=2 * step * 2**-8)
     assert fast != plain
+
+
+@pytest.mark.parametrize(("changes", "sides"), [
+    ({}, [32] * 8),
+    ({"low_resolution": 24, "low_resolution_epochs": 2.5}, [24] * 5 + [32] * 3),
+    ({"low_resolution": 16, "low_resolution_epochs": 3.0, "low_resolution_stages": 2}, [16] * 3 + [24] * 3 + [32] * 2),
+    ({"low_resolution": 20, "low_resolution_epochs": 4.0, "low_resolution_stages": 3}, [20] * 3 + [24] * 3 + [28] * 2),
+])
+def test_images_grow_in_equal_stages(changes, sides):
+    config = SMOKE.with_(model="speednet", train_images=128, batch_size=64, epochs=4, **changes)
+    assert [training.image_side(config, step) for step in range(8)] == sides
+
+
+def test_speednets_first_biases_are_trained_in_their_epochs_only():
+    config = SMOKE.with_(**SPEEDRUN | {"whitening_bias_epochs": 1.0}, train_images=128, batch_size=64, width=4)
+    images = data.split(data.load(config), config)
+
+    def biases(epochs):  # at a constant rate a shorter run is the beginning of a longer
+        run = config.with_(epochs=epochs, schedule="constant", low_resolution_epochs=1.0)
+        return training.train(run, *images).model.whitening.bias
+
+    assert not torch.equal(biases(1), models.build(config).whitening.bias)
+    assert torch.equal(biases(3), biases(1))
+    assert [training.trains_whitening_bias(config, step) for step in range(4)] == [True, True, False, False]
 
 
 def shown(monkeypatch, **changes) -> tuple[torch.Tensor, torch.Tensor]:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from cifarlab import layers, models
+from collections import Counter
+
+from torch import nn
+
+from cifarlab import layers, models, training
 from cifarlab.config import RunConfig
 
 
@@ -10,13 +14,17 @@ def training_flops(config: RunConfig) -> float:
     """Floating-point operations of a run's training: forward and both gradients of every convolution and product.
 
     Each multiply-accumulate is two operations, and the two gradients cost as much as the forward pass each. A first
-    layer's gradients that nobody needs are counted too, a hundredth.
+    layer's gradients that nobody needs are counted too, a hundredth; but not those that SpeedNet's first trained
+    convolution would pass on, ten times that, in steps that train nothing before it.
     """
     model = models.build(config)
-
-    def macs(side: int) -> int:
-        return sum(row["macs"] for row in layers.layer_table(model, side))
-
-    small = min(config.low_resolution_epochs, config.epochs) if config.low_resolution else 0.0
-    images = small * macs(config.low_resolution) if small else 0.0
-    return 6.0 * config.train_images * (images + (config.epochs - small) * macs(32))
+    first = next(name for name, layer in model.named_modules()
+                 if isinstance(layer, nn.Conv2d) and layer.weight.requires_grad)
+    an_epoch = training.steps_per_epoch(config)
+    kinds = Counter((training.image_side(config, step), training.trains_whitening_bias(config, step))
+                    for step in range(config.epochs * an_epoch))
+    macs = 0.0
+    for (side, trains_bias), steps in kinds.items():
+        of_layer = {row["layer"]: row["macs"] for row in layers.layer_table(model, side)}
+        macs += steps * (3 * sum(of_layer.values()) - (0 if trains_bias else of_layer[first]))
+    return 2 * macs * config.train_images / an_epoch

@@ -78,6 +78,7 @@ class RunConfig(BaseModel):
     block_kernel_size: int = Field(0, ge=0, le=15, description="side of the blocks' kernels; 0: as kernel_size; odd")
     low_resolution: int = Field(0, ge=0, le=32, description="side of the images in the first epochs; 0: as they are")
     low_resolution_epochs: float = Field(0.0, ge=0, le=1000)
+    low_resolution_stages: int = Field(1, ge=1, le=16, description="equal stages in which that side grows towards 32")
     # training
     optimizer: Optimizer = "adam"
     learning_rate: float = Field(0.01, gt=0, le=10)
@@ -89,6 +90,8 @@ class RunConfig(BaseModel):
     warmup_epochs: float = Field(2.0, ge=0, le=1000)
     warmup_offset: float = Field(0.01, ge=0, le=1, description="the original's addend to the warm-up factor")
     label_smoothing: float = Field(0.0, ge=0, lt=1)
+    whitening_bias_epochs: float = Field(
+        0.0, ge=0, le=1000, description="epochs in which SpeedNet's first biases are trained; 0: all")
     precision: Precision = "float32"
     compiled: bool = Field(False, description="torch.compile, on a GPU with CUDA graphs")
     seed: int = Field(0, ge=0)
@@ -138,7 +141,9 @@ class RunConfig(BaseModel):
         if self.dropout == 0:
             neutral["dropout_at"] = "classifier"
         if not self.low_resolution or not self.low_resolution_epochs:
-            neutral |= {"low_resolution": 0, "low_resolution_epochs": 0.0}
+            neutral |= {"low_resolution": 0, "low_resolution_epochs": 0.0, "low_resolution_stages": 1}
+        if self.model != "speednet" or self.whitening_bias_epochs >= self.epochs:
+            neutral["whitening_bias_epochs"] = 0.0
         if self.block_kernel_size == self.kernel_size:
             neutral["block_kernel_size"] = 0
         if self.model != "resnet9" or self.depth == 5:

@@ -115,7 +115,8 @@ class Study(BaseModel):
         length = (own | self.levels[level]).get("epochs", epochs)
         # What is no number is refused below.
         if epochs != length and type(epochs) is int:
-            for name in {"warmup_epochs", "low_resolution_epochs"} - (given.keys() - self.levels[level].keys()):
+            parts = {"warmup_epochs", "low_resolution_epochs", "whitening_bias_epochs"}
+            for name in parts - (given.keys() - self.levels[level].keys()):
                 values[name] = values.get(name, default[name].default) * epochs / length
         return RunConfig.of(**values)
 

@@ -71,6 +71,20 @@ def make_schedulers(
     return [torch.optim.lr_scheduler.LambdaLR(optimizer, rate) for optimizer in optimizers]
 
 
+def image_side(config: RunConfig, step: int) -> int:
+    """The side in pixels of the images that step ``step`` sees: small ones first, where ``config`` says so."""
+    small_steps = round(config.low_resolution_epochs * steps_per_epoch(config))
+    if step >= small_steps:
+        return 32
+    stage = step * config.low_resolution_stages // small_steps
+    return config.low_resolution + (32 - config.low_resolution) * stage // config.low_resolution_stages
+
+
+def trains_whitening_bias(config: RunConfig, step: int) -> bool:
+    """Whether step ``step`` still moves the biases of SpeedNet's first layer (after Jordan 2024)."""
+    return not config.whitening_bias_epochs or step < round(config.whitening_bias_epochs * steps_per_epoch(config))
+
+
 @contextmanager
 def reproducible(device: torch.device) -> Iterator[None]:
     """Choose algorithms whose result does not vary from run to run, and leave global random state as it was."""
@@ -115,11 +129,13 @@ def train_epoch(
     norms: dict[int, dict[str, Tensor]] = {}
     model.train()
     cut = data.batches(images, config, shuffle, augmentation, epoch)
-    low_resolution_steps = round(config.low_resolution_epochs * steps_per_epoch(config))
     first_step = epoch * steps_per_epoch(config)
     for step, (inputs, labels) in enumerate(cut, start=first_step):
-        if step < low_resolution_steps:
-            inputs = F.interpolate(inputs, size=config.low_resolution, mode="bilinear", antialias=True)
+        if (side := image_side(config, step)) < 32:
+            inputs = F.interpolate(inputs, size=side, mode="bilinear", antialias=True)
+        if isinstance(model, SpeedNet):
+            # Once they are held, no gradient passes through the first trained convolution to its input.
+            model.whitening.bias.requires_grad_(trains_whitening_bias(config, step))
         with autocast(config, device):
             logits = model(inputs)
         loss = F.cross_entropy(logits.float(), labels, label_smoothing=config.label_smoothing)
@@ -226,6 +242,8 @@ def train(
             for objects, states in ((optimizers, state["optimizers"]), (schedulers, state["schedulers"])):
                 for one, its_state in zip(objects, states, strict=True):
                     one.load_state_dict(its_state)
+        except torch.OutOfMemoryError:  # a RuntimeError that says nothing of the checkpoint
+            raise
         except (KeyError, ValueError, RuntimeError) as error:
             store.put_aside(
                 checkpoint, f"The checkpoint {checkpoint.name} is of another network or optimizer "
