@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
-from cifarlab import final_test, models, runner, store, studies
+from cifarlab import data, final_test, models, runner, store, studies
 from cifarlab.__main__ import main
 from cifarlab.config import RunConfig
 from cifarlab.errors import LabError
@@ -29,6 +29,7 @@ def test_accuracy_loss_confusion_and_mistakes_of_a_toy():
     assert matrix[2, 5] == matrix[3, 6] == 1
     assert predictions.most_confident_mistakes(5).tolist() == [3, 2]
     assert predictions.probabilities.sum(1) == pytest.approx(np.ones(4))
+    assert predictions.doubt == pytest.approx(9 * np.exp([-20, -11, -13, -19]), 1e-3)
     assert predictions.loss == pytest.approx((0 + 0 + 13 + 19) / 4, abs=1e-3)
 
 
@@ -188,6 +189,17 @@ def test_weights_are_evaluated_again_and_compared_with_what_is_committed(results
 def test_a_level_that_was_not_trained_is_refused_by_name(capsys):
     assert main(["final-test", "--study", "baseline", "--level", "wide"]) == 2
     assert "level: no finished run of 'wide'" in capsys.readouterr().err
+
+
+@pytest.mark.dataset
+def test_the_committed_pictures_are_those_of_the_most_confident_mistakes():
+    images = data.load(RunConfig(), train=False).pixels.numpy()
+    paths = sorted((project_root() / "results" / "predictions").glob("*.npz"))
+    assert paths
+    for path in paths:
+        run_id, *views = path.stem.split(".")
+        found = final_test.predictions(SimpleNamespace(id=run_id), *views)
+        assert np.array_equal(found.pictures, images[found.most_confident_mistakes()]), path.name
 
 
 @pytest.mark.dataset

@@ -24,7 +24,7 @@ if TYPE_CHECKING:  # a run's curves are drawn without it
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#666666")
 LINES = ("-", "--", "-.", ":", "-", "--", "-.")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
-INK, FAINT = "#222222", "#888888"
+INK, FAINT = "#222222", "#666666"
 STYLE = {
     "figure.facecolor": "white", "axes.facecolor": "white", "axes.grid": True, "grid.alpha": 0.25,
     "axes.spines.top": False, "axes.spines.right": False, "axes.titlesize": "medium", "axes.titlelocation": "left",
@@ -45,6 +45,7 @@ LABELS = {
     "train_loss": "training loss (nats)", "val_loss": "validation loss (nats)",
     "fit_accuracy": "accuracy on training images (%)",
     "train_accuracy": "training accuracy (%)", "val_accuracy": "validation accuracy (%)",
+    "distance": "distance (natural-log units)",
 }
 
 
@@ -187,16 +188,17 @@ def _interval(values: pd.Series, logarithmic: bool) -> tuple[float, float]:
 
 def seeds_by_level(
     runs: pd.DataFrame, levels: Sequence[str], column: str, marks: Mapping[str, float] | None = None,
-    span: tuple[str, float, float] | None = None,
+    span: tuple[str, float, float] | None = None, originals: Mapping[str, float] | None = None,
 ) -> BookFigure:
     """Every seed a dot, mean and 95 % interval over them.
 
-    ``marks`` are vertical lines (label to value), ``span`` a shaded range (label, from, to).
+    ``marks`` are vertical lines (label to value), ``span`` a shaded range (label, from, to), ``originals`` the
+    original's figure of each level, a diamond in its row.
     """
     if "diverged" in runs:
         # A level whose every run diverged keeps its row.
         levels = [*levels, *(name for name in dict.fromkeys(runs["level"]) if name not in levels)]
-    figure, (axis,) = new_figure(width=6.4, height=0.75 + 0.42 * len(levels) + (0.3 if marks else 0))
+    figure, (axis,) = new_figure(width=6.4, height=0.75 + 0.42 * len(levels) + (0.3 if marks or originals else 0))
     for number, level in enumerate(reversed(list(levels))):
         rows = runs[runs["level"] == level]
         if "diverged" in rows and (lost := int(rows["diverged"].sum())):
@@ -214,11 +216,16 @@ def seeds_by_level(
         axis.plot(values, np.full(len(values), number), linestyle="", marker="o", markersize=4, color=INK, alpha=0.7)
     for (name, value), line in zip((marks or {}).items(), ("--", ":", "-."), strict=False):
         axis.axvline(value, color=COLOURS[1], linestyle=line, linewidth=1.2, label=name)
+    if originals:
+        rows = [number for number, level in enumerate(reversed(list(levels))) if level in originals]
+        axis.plot([originals[level] for level in reversed(list(levels)) if level in originals], rows, linestyle="",
+                  marker="D", markersize=6, markerfacecolor="none", markeredgewidth=1.5, color=COLOURS[1],
+                  label="the original's run")
     axis.set_yticks(range(len(levels)), list(reversed(list(levels))))
     axis.set(xlabel=LABELS.get(column, column), ylim=(-0.6, len(levels) - 0.4))
     if span:
         axis.axvspan(*span[1:], color=COLOURS[4], alpha=0.18, linewidth=0, label=span[0], zorder=0)
-    if marks or span:
+    if marks or span or originals:
         figure.legend(loc="outside upper center", ncols=2, frameon=False, fontsize="small")
     return figure
 
@@ -268,7 +275,7 @@ def architecture(rows: Sequence[Mapping]) -> BookFigure:
         text = {"conv": f"convolution {row.get('detail', '')}", "pool": f"max-pooling {row.get('detail', '')}",
                 "linear": "fully connected"}[kind]
         _box(axis, left, y, width, height, f"{text} → {shape}", PALE[kind])
-        axis.text(left + width + 0.15, y + height / 2, row["layer"], va="center", fontsize=7.5, color=FAINT)
+        axis.text(left + width + 0.15, y + height / 2, row["layer"], va="center", fontsize=9, color=FAINT)
         _arrow(axis, (left + width / 2, y + step), (left + width / 2, y + height))
         if ".conv1." in row["layer"] or ".conv2." in row["layer"]:
             blocks.setdefault(row["layer"].rsplit(".", 2)[0], []).append(y)
@@ -333,11 +340,11 @@ def picture_grid(
     """Images (N, 32, 32, 3) uint8 in a grid, each under its title."""
     rows = -(-len(pictures) // columns)
     lines = max((title.count("\n") + 1 for title in titles if title), default=0)
-    figure, axes = new_figure(columns, rows, width=width, height=width + 0.14 * lines)
+    figure, axes = new_figure(columns, rows, width=width, height=width + 0.17 * lines)
     for axis in axes:
         axis.axis("off")
     for axis, picture, title in zip(axes, pictures, titles, strict=False):
         axis.imshow(picture, interpolation="nearest")
-        axis.set_title(title, fontsize=7.5, loc="center")
+        axis.set_title(title, fontsize=9, loc="center")
     return figure
 
