@@ -194,6 +194,25 @@ def test_the_closing_chapter_picks_no_end_of_which_a_run_diverged(thin_stores, t
     assert not {"classifier 0.1", "5 × 5"} & set(cells)
 
 
+def test_damaged_predictions_are_named_at_the_top_of_the_test_chapter(tmp_path):
+    """The rest is drawn without them, and says of which network a picture is."""
+    committed, copy = ROOT / "results", tmp_path / "results"
+    for folder, suffix in (("runs", "json"), ("predictions", "npz")):
+        (copy / folder).mkdir(parents=True)
+        for _, config in studies.load("warm-up").runs():
+            if (path := committed / folder / f"{config.id}.{suffix}").exists():
+                shutil.copy(path, copy / folder)
+    first = min((copy / "predictions").iterdir(), key=lambda path: path.name)
+    first.write_bytes(first.read_bytes()[:1000])
+    out = tmp_path / "out.ipynb"
+    done = run_papermill(ROOT / "notebooks" / "06-test.ipynb", out, copy, "train", "False")
+    assert done.returncode == 0, done.stderr[-3000:]
+    top, _, rest = outputs(out).partition("val. accuracy (%)")
+    assert f"set aside: `{first.name}.damaged`" in top
+    assert "the network of seed 1" in rest
+    assert "whose weights are committed" not in rest
+
+
 def test_two_epochs_are_too_few_to_oscillate_and_no_page_says_nan(smoke_results, tmp_path):
     """The README's example has two epochs, in which no curve can turn."""
     for name in ("05-warm-up", "09-decay"):

@@ -186,6 +186,7 @@ def test_after_a_full_disk_nothing_is_trained_twice(results, monkeypatch):
     result = runner.run(config, on_step=lambda: steps.append(1))
     assert steps == []
     assert [sitting["after_epochs"] for sitting in result.provenance["sittings"]] == [0, 1]
+    assert result.provenance["wall_seconds"] > result.provenance["training_seconds"]
     assert store.read(config.id) == result
 
 

@@ -101,6 +101,8 @@ def test_small_images_keep_their_share_of_a_run_of_another_length(tmp_path):
     small = "{model: speednet, width: 8, low_resolution: 24, low_resolution_epochs: 1, whitening_bias_epochs: 1}"
     study = studies.load("mine", written(tmp_path, GOOD.replace("{dropout: 0.5}", small)))
     assert study.config("dropped", 0).low_resolution_epochs == 1
+    with pytest.raises(ConfigError, match=r"^epochs: -3 is refused: [^\n]*$"):   # and nothing that nobody gave
+        study.config("dropped", 0, epochs=-3)
     longer = study.config("dropped", 0, epochs=8)
     assert longer.low_resolution_epochs == longer.whitening_bias_epochs == 4
 
@@ -371,6 +373,9 @@ def test_status_counts_what_is_done_missing_diverged_and_of_older_code(results, 
     row = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("mine "))
     # planned, done, missing, diverged, older code
     assert row.split()[1:] == [str(n) for n in (len(configs), 3, len(configs) - 3, 1, 1)]
+    store.path_of("x").with_suffix(".json.damaged").touch()
+    assert cli.main(["status"]) == 1
+    assert "set aside as damaged: x.json.damaged" in capsys.readouterr().out
 
 
 def test_the_matrix_goes_seed_by_seed_through_all_studies():

@@ -89,7 +89,10 @@ def results(arguments: argparse.Namespace) -> int:
 
 
 def status(arguments: argparse.Namespace) -> int:
-    """Print what each study has, lacks, saw diverge and has from older code; of one study, every run."""
+    """Print what each study has, lacks, saw diverge and has from older code; of one study, every run.
+
+    The exit status is 1 while files that were set aside as damaged lie there.
+    """
     from cifarlab.provenance import made_by_todays_code
 
     under_way = execution.progress()
@@ -116,9 +119,10 @@ def status(arguments: argparse.Namespace) -> int:
             print(f"{'done' if run_id in found else 'missing':<9}{run_id}")
     if extra := sorted(set(found) - known):
         print(f"in the store, in none of these studies: {len(extra)}")
-    for name in store.set_aside():
+    aside = store.set_aside()
+    for name in aside:
         print(f"set aside as damaged: {name}")
-    return 0
+    return 1 if aside else 0
 
 
 def download(arguments: argparse.Namespace) -> int:

@@ -92,7 +92,8 @@ def three(epochs: int) -> tuple[Conclusion, Conclusion, Conclusion]:
     first = window(epochs)
     return (
         Conclusion(
-            "Faster convergence", f"mean validation accuracy over the first {first} epochs",
+            "Faster convergence", f"mean validation accuracy over the first {first} epochs" if first > 1 else
+            "validation accuracy after the first epoch",
             lambda history: height(history, first), "points", "higher", SAME_WITHIN),
         Conclusion(
             "No change of the final accuracy", "final validation accuracy", _final_accuracy, "points", "same",

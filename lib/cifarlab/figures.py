@@ -163,8 +163,8 @@ def learning_curves(
                               alpha=0.5)
             if original and level in original and column in original[level]:
                 rows = original[level]
-                axis.plot(rows["epoch"], in_percent(column, rows[column]), color=colour, linestyle="", marker=".",
-                          markersize=5, label=f"{level}, the original's run")
+                axis.plot(rows["epoch"], in_percent(column, rows[column]), color=colour, linestyle=":", linewidth=0.9,
+                          marker=".", markersize=4, label=f"{level}, the original's run")
         _epochs_axis(axis, LABELS[column])
         if logarithmic:
             axis.set_yscale("log")

@@ -159,7 +159,8 @@ def build(config: RunConfig) -> nn.Module:
         "dropout": config.dropout, "dropout_at": config.dropout_at,
     }
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(stream_seed(config.seed, "initialisation"))
+        # The CPU's generator alone: torch.manual_seed would reseed every GPU's too, and leave them so.
+        torch.default_generator.manual_seed(stream_seed(config.seed, "initialisation"))
         if config.model == "speednet":
             return SpeedNet(config.width)
         if config.model == "plaincnn":

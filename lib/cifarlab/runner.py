@@ -147,7 +147,8 @@ def run(
             {name: facts[name] for name in ("code_digest", "device", "threads")},
         )
         fit_score = training.fit_score(trained.model, train_images, config)
-        wall_seconds = time.perf_counter() - started
+        earlier = trained.history[: trained.sittings[-1]["after_epochs"]]
+        wall_seconds = time.perf_counter() - started + sum(row["seconds"] + row["val_seconds"] for row in earlier)
         store.write_bytes(execution.weights_path(config.id), half_precision_bytes(trained.model))
         result = make_result(config, trained, fit_score, wall_seconds, facts | provenance.peak_memory(device))
         store.put_aside_evidence(config.id)
@@ -162,8 +163,8 @@ def make_result(
 ) -> store.Result:
     """Put a finished run into the form of its file.
 
-    ``fit_score`` is the (loss, accuracy) on training images in evaluation mode. ``wall_seconds`` covers the last
-    sitting of a resumed run.
+    ``fit_score`` is the (loss, accuracy) on training images in evaluation mode. ``wall_seconds`` is the last
+    sitting's, and of a resumed run what the epochs of earlier sittings took.
     """
     history = [{name: _finite(value) for name, value in row.items()} for row in trained.history]
     seconds = sum(row["seconds"] for row in trained.history)

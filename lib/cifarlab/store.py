@@ -210,6 +210,14 @@ def _of_newer_library(fields: Any) -> bool:
     return later or (schema == SCHEMA and fields["config"].keys() > RunConfig.model_fields.keys())
 
 
+def _reason(error: Exception) -> str:
+    """In one line what is wrong; of pydantic's problems the first, without its advertisement."""
+    if isinstance(error, ValidationError):
+        problem = error.errors(include_url=False, include_input=False)[0]
+        return f"{'.'.join(map(str, problem['loc']))} {problem['msg']}".strip()
+    return " ".join(str(error).split())[:200]
+
+
 def _read(path: Path) -> Result | None:
     fields = None
     try:
@@ -226,7 +234,7 @@ def _read(path: Path) -> Result | None:
             "disk, or choose another folder for results with CIFARLAB_RESULTS."
         ) from error
     except (ValidationError, ConfigError, ValueError, TypeError) as error:
-        reason = " ".join(str(error).split())[:200]
+        reason = _reason(error)
         if _of_newer_library(fields):
             raise StoreError(
                 f"The result file {path.name} was written by a newer version of this library ({reason}). It is left "

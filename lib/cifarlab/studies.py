@@ -113,8 +113,8 @@ class Study(BaseModel):
         default = RunConfig.model_fields
         epochs = values.get("epochs", default["epochs"].default)
         length = (own | self.levels[level]).get("epochs", epochs)
-        # What is no number is refused below.
-        if epochs != length and type(epochs) is int:
+        # What is no number of epochs is refused below.
+        if epochs != length and type(epochs) is int and epochs > 0:
             parts = {"warmup_epochs", "low_resolution_epochs", "whitening_bias_epochs"}
             for name in parts - (given.keys() - self.levels[level].keys()):
                 values[name] = values.get(name, default[name].default) * epochs / length
