@@ -357,6 +357,13 @@ def test_status_says_what_is_there_and_what_is_missing(smoke_results, monkeypatc
     assert "in the store, in none of these studies" in printed
 
 
+def test_a_reader_who_has_had_enough_gets_no_traceback(results):
+    command = f"{sys.executable} -m cifarlab status --study warm-up | head -n 1"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True)
+    assert len(done.stdout.splitlines()) == 1
+    assert done.stderr == ""
+
+
 def test_status_counts_what_is_done_missing_diverged_and_of_older_code(results, monkeypatch, capsys, tmp_path):
     study = studies.load("mine", written(tmp_path, GOOD))
     monkeypatch.setattr(cli, "chosen_studies", lambda _: [study])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import sys
 import time
@@ -279,7 +280,12 @@ def main(argv: list[str] | None = None) -> int:
             raise ConfigError(
                 f"preset: {preset!r} is not known{did_you_mean(preset, list(PRESETS))}. Allowed: {', '.join(PRESETS)}."
             )
-        return arguments.function(arguments)
+        exit_status = arguments.function(arguments)
+        sys.stdout.flush()
+        return exit_status
+    except BrokenPipeError:   # who reads the output has had enough, as `head` has
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except LabError as error:
         print(error, file=sys.stderr)
         return 2
