@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pandas as pd
 import pytest
-from cifarlab import published, speed_figures, speedrun, studies
+from cifarlab import arithmetic, layers, models, published, speed_figures, speedrun, studies
+from cifarlab.config import RunConfig
 
 
 def test_the_search_and_the_quoted_runs_differ_in_the_images_held_out_only():
@@ -26,6 +27,18 @@ def test_the_parts_that_decay_differently_warm_up_alike():
     configs = [studies.load("speedrun-parts").config(level, 0) for level in ("as in the studies", "linear decay")]
     assert [config.schedule for config in configs] == ["warmup_cosine", "one_cycle"]
     assert configs[0].warmup_epochs == configs[1].warmup_epochs == 1
+
+
+def test_arithmetic_counts_each_epochs_images_and_no_gradient_that_nobody_needs():
+    config = RunConfig.of(model="speednet", width=8, train_images=1000, val_images=0, batch_size=100, epochs=4)
+    rows = {side: layers.layer_table(models.build(config), side) for side in (16, 24, 32)}
+    macs = {side: sum(row["macs"] for row in of_side) for side, of_side in rows.items()}
+    assert arithmetic.training_flops(config) == 6 * 1000 * 4 * macs[32]
+    growing = config.with_(low_resolution=16, low_resolution_epochs=2.0, low_resolution_stages=2)
+    assert arithmetic.training_flops(growing) == 6 * 1000 * (macs[16] + macs[24] + 2 * macs[32])
+    first_trained = next(row["macs"] for row in rows[32] if row["layer"] == "features.1.0")
+    held = arithmetic.training_flops(growing.with_(whitening_bias_epochs=3.0))
+    assert held == arithmetic.training_flops(growing) - 2 * 1000 * first_trained
 
 
 def study_of(levels: dict, train_images: int) -> studies.Study:
