@@ -198,8 +198,9 @@ def seeds_by_level(
     if "diverged" in runs:
         # A level whose every run diverged keeps its row.
         levels = [*levels, *(name for name in dict.fromkeys(runs["level"]) if name not in levels)]
+    upwards = list(reversed(levels))
     figure, (axis,) = new_figure(width=6.4, height=0.75 + 0.42 * len(levels) + (0.3 if marks or originals else 0))
-    for number, level in enumerate(reversed(list(levels))):
+    for number, level in enumerate(upwards):
         rows = runs[runs["level"] == level]
         if "diverged" in rows and (lost := int(rows["diverged"].sum())):
             axis.text(0.01, number, f"× {lost} diverged", transform=axis.get_yaxis_transform(), va="center",
@@ -217,11 +218,10 @@ def seeds_by_level(
     for (name, value), line in zip((marks or {}).items(), ("--", ":", "-."), strict=False):
         axis.axvline(value, color=COLOURS[1], linestyle=line, linewidth=1.2, label=name)
     if originals:
-        rows = [number for number, level in enumerate(reversed(list(levels))) if level in originals]
-        axis.plot([originals[level] for level in reversed(list(levels)) if level in originals], rows, linestyle="",
-                  marker="D", markersize=6, markerfacecolor="none", markeredgewidth=1.5, color=COLOURS[1],
+        axis.plot([originals.get(level, np.nan) for level in upwards], range(len(upwards)), linestyle="", marker="D",
+                  markersize=6, markerfacecolor="none", markeredgewidth=1.5, color=COLOURS[1],
                   label="the original's run")
-    axis.set_yticks(range(len(levels)), list(reversed(list(levels))))
+    axis.set_yticks(range(len(upwards)), upwards)
     axis.set(xlabel=LABELS.get(column, column), ylim=(-0.6, len(levels) - 0.4))
     if span:
         axis.axvspan(*span[1:], color=COLOURS[4], alpha=0.18, linewidth=0, label=span[0], zorder=0)

@@ -212,10 +212,11 @@ def _of_newer_library(fields: Any) -> bool:
 
 def _reason(error: Exception) -> str:
     """In one line what is wrong; of pydantic's problems the first, without its advertisement."""
+    text = str(error)
     if isinstance(error, ValidationError):
         problem = error.errors(include_url=False, include_input=False)[0]
-        return f"{'.'.join(map(str, problem['loc']))} {problem['msg']}".strip()
-    return " ".join(str(error).split())[:200]
+        text = f"{'.'.join(map(str, problem['loc']))} {problem['msg']}"
+    return " ".join(text.split())[:200]
 
 
 def _read(path: Path) -> Result | None:
