@@ -210,6 +210,21 @@ def test_runs_are_packed_as_far_as_cores_and_memory_go(monkeypatch, gigabytes, w
     assert packing.shared_out(configs, 7, "cpu") == [(configs, 7)]
 
 
+@pytest.mark.parametrize(("gigabytes", "expected"), [(64, 4), (9, 2), (1, 1)])
+def test_on_a_gpu_wide_runs_are_packed_too(monkeypatch, gigabytes, expected):
+    from types import SimpleNamespace
+
+    import psutil
+    from cifarlab import runner
+
+    monkeypatch.setattr(runner, "choose_device", lambda name: SimpleNamespace(type="cuda"))
+    monkeypatch.setattr(packing, "cores", lambda: 4)
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=gigabytes * 1e9))
+    configs = [RunConfig.of(width=width, seed=seed) for width in (16, 256) for seed in range(4)]
+    assert packing.shared_out(configs, None, "cuda") == [(configs, expected)]
+    assert packing.shared_out(configs[:1], None, "cuda") == [(configs[:1], 1)]
+
+
 def test_a_container_is_packed_with_what_it_is_granted(monkeypatch, tmp_path):
     import psutil
 

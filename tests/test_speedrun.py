@@ -23,6 +23,12 @@ def test_the_search_and_the_quoted_runs_differ_in_the_images_held_out_only():
     assert speedrun.level_of(quoted, quoted.reference, search)
 
 
+def test_the_recipe_on_all_images_differs_in_the_images_held_out_only():
+    chosen, quoted = studies.load("recipe"), studies.load("recipe-all")
+    for level in quoted.levels:
+        assert quoted.config(level, 0) == chosen.config(level, 0).with_(train_images=50_000, val_images=0)
+
+
 def test_the_parts_that_decay_differently_warm_up_alike():
     configs = [studies.load("speedrun-parts").config(level, 0) for level in ("as in the studies", "linear decay")]
     assert [config.schedule for config in configs] == ["warmup_cosine", "one_cycle"]

@@ -178,10 +178,11 @@ def compute(config: RunConfig, views: str = "one") -> Predictions:
     """Evaluate the run's weights on the test set. Raises as :func:`predictions`."""
     import torch
 
-    from cifarlab import data, models, training
+    from cifarlab import data, models, runner, training
 
+    device = runner.choose_device()
     path = _needed_weights(config)
-    model = models.build(config).to(memory_format=torch.channels_last)
+    model = models.build(config).to(device, memory_format=torch.channels_last)
     try:
         model.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
     except (RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
@@ -190,7 +191,8 @@ def compute(config: RunConfig, views: str = "one") -> Predictions:
             f"move them and {store.path_of(config.id).name} away and run it again."
         ) from error
     images = data.load(config, train=False)
-    logits = training.predict(model, images, config.with_(precision="float32"), views=views)
+    with training.reproducible(device):  # on a GPU also: with float32's own products
+        logits = training.predict(model, images.to(device), config.with_(precision="float32"), views=views)
     # The mistakes are ranked as a reader of the half-precision file will rank them.
     rounded = logits.half().float().numpy()
     found = Predictions(rounded, images.labels.numpy(), np.empty(0))

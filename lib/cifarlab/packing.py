@@ -20,6 +20,10 @@ from cifarlab.processor import cores
 PACKED_WIDTH = 64
 
 
+# How many GB to reckon with for one run's process beside a GPU: PyTorch, its library for the card, the images.
+ON_A_GPU = 4
+
+
 def memory(config: RunConfig) -> float:
     """How many GB to reckon with for one run's process: a little more than committed runs took, at every width.
 
@@ -62,8 +66,8 @@ def shared_out(
 ) -> list[tuple[Sequence[RunConfig], int]]:
     """Split runs into groups, each with how many of it are trained at once.
 
-    On processors narrow ones come first, packed: one a core, or fewer where the memory that is free now is less than
-    so many of the widest would take. A lone one has all cores.
+    One a core, or fewer where the memory that is free now is less than so many of the widest would take. On processors
+    only narrow ones are packed so, and come first; a lone one has all cores.
 
     Raises:
         cifarlab.runner.DeviceError: the device is not known or not there.
@@ -74,7 +78,8 @@ def shared_out(
     if workers is not None:
         return [(configs, workers)]
     if on_gpu:
-        return [(configs, 1)]
+        # One alone leaves the card waiting for the host most of the time (results/bench-h200/gpu.json).
+        return [(configs, max(1, min(cores_here(), int(memory_here() / ON_A_GPU), len(configs))))]
     narrow = [config for config in configs if config.width <= PACKED_WIDTH]
     wide = [config for config in configs if config.width > PACKED_WIDTH]
     fit = int(memory_here() / max(map(memory, narrow), default=1))
