@@ -216,8 +216,8 @@ def _whose(study: str, level: str | None) -> str:
 
 BENCHMARKS = ("loops", "ceiling", "trials", "processes", "operations", "growth", "packing", "costs", "products",
               "building")
-# Only when named: it needs a program that is not part of this project, and half an hour or more.
-NAMED_BENCHMARKS = ("race",)
+# Only when named: one needs a program that is not part of this project, and half an hour or more; one needs a GPU.
+NAMED_BENCHMARKS = ("race", "gpu")
 
 
 def bench(arguments: argparse.Namespace) -> int:
@@ -228,7 +228,7 @@ def bench(arguments: argparse.Namespace) -> int:
     keep_freed_memory()  # as a run does; programs that are not ours are measured in processes of their own
     for name in arguments.only or BENCHMARKS:
         benchmark = import_module(f"cifarlab.bench.{name}")
-        rounds = {"rounds": arguments.rounds} if arguments.rounds and name in ("loops", "race") else {}
+        rounds = {"rounds": arguments.rounds} if arguments.rounds and name in ("loops", "race", "gpu") else {}
         started = time.monotonic()
         answer = benchmark.measure(**rounds)
         answer["wall_seconds"] = time.monotonic() - started
@@ -267,7 +267,7 @@ def main(argv: list[str] | None = None) -> int:
     command = commands.add_parser("bench", help=bench.__doc__)
     command.set_defaults(function=bench)
     command.add_argument("--rounds", type=whole_number,
-                         help="how often what is compared alternates (loops: 5, race: 1)")
+                         help="how often what is compared alternates (loops: 5, race: 1, gpu: 3)")
     command.add_argument("--only", choices=BENCHMARKS + NAMED_BENCHMARKS, action="append",
                          help="one benchmark; may be repeated")
     command.add_argument("--folder", help="where the answers go, such as results/bench-of-mine")
