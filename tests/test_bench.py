@@ -16,9 +16,11 @@ from cifarlab import data, layers, models, provenance, store, studies, training
 from cifarlab.bench import (
     answers,
     building,
+    cards,
     ceiling,
     costs,
     goals,
+    gpu,
     growth,
     measuring,
     operations,
@@ -269,6 +271,53 @@ def test_the_gain_of_winograd_is_none_where_it_was_not_measured():
     speeds = {products.BY_DEFINITION: [10.0, 20.0, 10.0]}
     assert products.gain(speeds) is None
     assert products.gain(speeds | {products.BY_WINOGRAD: [20.0, 30.0, 10.0]}) == 1.5
+
+
+CARD = {
+    "matmul_flops": {"float32": 1e9, "bfloat16": 1e10},
+    "loops": [{"width": 64, "original_images_per_second": [90.0, 110.0]}],
+    "ours": [
+        {"width": 64, "batch_size": batch, "compiled": compiled, "flops_per_image": 1e7, "images_per_second": [speed],
+         "first_steps_seconds": 2.0}
+        for batch, compiled, speed in ((1024, True, 600.0), (128, False, 100.0), (1024, False, 400.0))
+    ],
+    "at_once": {"width": 16, "images_per_second": {"1": [100.0], "2": [190.0], "4": [300.0], "8": [301.0]}},
+}
+
+
+def test_a_cards_loops_are_in_order_and_held_against_the_originals():
+    rows = cards.loops(CARD)
+    assert [(row["loop"], row["batch"], row["ratio"], row["of the product"]) for row in rows] == [
+        ("the original's", 128, "1", ""), ("ours", 128, "1.0", "10 %"), ("ours", 1024, "4.0", "40 %"),
+        ("ours, compiled", 1024, "6.0", "60 %")]
+    assert rows[0]["twenty epochs"] == "8000 s"
+    assert cards.at_once(CARD) == {
+        "width": 16, "1 at once (images/s)": "100", "2 at once (images/s)": "190", "4 at once (images/s)": "300",
+        "8 at once (images/s)": "301"}
+
+
+def test_what_is_said_of_a_card_follows_from_its_figures():
+    goal, wait, together = cards.verdicts(CARD)
+    assert goal.startswith("The goal, 50 % of the matrix product's rate at width 64, is met: 10 % with batches of 128;")
+    assert wait.startswith("A step of 8 times the images takes only 2.0 times as long")
+    assert together == "4 runs at once, at width 16, finish 3.0 times the images of one; more than that add nothing."
+    busy = [row | {"images_per_second": [100.0]} for row in CARD["ours"]]
+    goal, together = cards.verdicts(CARD | {"ours": busy, "at_once": {"width": 8, "images_per_second": {
+        "1": [100.0], "2": [200.0]}}})
+    assert "is not met" in goal
+    assert together == "2 runs at once, at width 8, finish 2.0 times the images of one."
+
+
+@pytest.mark.dataset
+def test_the_gpus_benchmark_measures_what_is_there():
+    found = gpu.measure(rounds=1, seconds=0.01, widths=(2,), batches=(256,), at_once=(1, 2), compile_them=False)
+    if not torch.cuda.is_available():
+        assert found["device"] == "cpu"
+        assert not answers.on_a_gpu(found)
+    assert [row["width"] for row in found["loops"]] == [2]
+    assert [row["batch_size"] for row in found["ours"]] == [128, 256]
+    assert all(speed > 0 for speeds in found["at_once"]["images_per_second"].values() for speed in speeds)
+    assert [row["width"] for row in cards.loops(found)] == [2, 2, 2]
 
 
 def test_the_chapter_names_the_tests_that_need_a_gpu():

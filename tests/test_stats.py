@@ -327,7 +327,7 @@ def test_a_conclusion_carries_over_only_where_both_sides_draw_it(first, second, 
     ([87.0, 87.1, 87.2], "whole interval are below the original's 87.64 %"),
     ([87.0, 88.5, 87.5], "contains the original's 87.64 %"),
     ([88.0, 88.0], "All 2 values are 88.00 %, the original's 87.64 %; a tie has no interval."),
-    ([88.0], "One seed reaches 88.00 %, the original's 87.64 %; one seed has no interval."),
+    ([88.0], "One seed: 88.00 %, beside the original's 87.64 %; one seed has no interval."),
 ])
 def test_a_mean_beside_a_fixed_figure(values, said):
     assert said in stats.against(stats.mean_interval(values), 87.64, "the original's")

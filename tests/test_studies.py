@@ -445,3 +445,34 @@ def test_of_a_crossed_study_each_main_level_has_its_best_setting(results, tmp_pa
     (other,) = (f"plain / {setting}" for setting in study.settings if f"plain / {setting}" != best)
     lost = replace(found, runs=found.runs.assign(diverged=found.runs.index == first))
     assert lost.best_settings["plain"] == other
+
+
+def highest(results, seeds=(0, 1, 2)):
+    """The level with the highest mean validation accuracy over these seeds, of those that have them all."""
+    means = {level: found.loc[list(seeds)].mean() for level in results.levels
+             if set(seeds) <= set((found := results.values("val_accuracy", level)).index)}
+    return max(means, key=means.__getitem__)
+
+
+def test_each_normalization_has_the_rate_that_suited_it_best(monkeypatch):
+    monkeypatch.delenv("CIFARLAB_RESULTS", raising=False)
+    swept = studies.ensure("normalization-rates", train=False)
+    at_best, wide = studies.load("normalization"), studies.load("normalization-wide")
+    chosen = swept.best_settings
+    assert list(chosen) == list(at_best.levels)
+    for norm, level in chosen.items():
+        assert at_best.config(norm, 0) == swept.config_of(level)
+        assert wide.config(norm, 0) == at_best.config(norm, 0).with_(width=wide.fixed["width"])
+
+
+def test_the_recipe_of_highest_means_is_made_of_each_studys_highest_level(monkeypatch):
+    monkeypatch.delenv("CIFARLAB_RESULTS", raising=False)
+    taken = {"dropout": ("dropout", "dropout_at"), "normalization": ("norm", "learning_rate"),
+             "decay": ("schedule",), "kernel": ("kernel_size",), "depth": ("model", "depth", "shortcut")}
+    recipe = studies.load("recipe").config("highest means", 0)
+    for name, fields in taken.items():
+        found = studies.ensure(name, train=False)
+        config = found.config_of(highest(found))
+        assert [getattr(recipe, field) for field in fields] == [getattr(config, field) for field in fields]
+    decay = studies.load("decay").config(recipe.schedule.replace("_", " "), 0)
+    assert recipe.warmup_epochs / recipe.epochs == decay.warmup_epochs / decay.epochs

@@ -188,7 +188,7 @@ def against(estimate: Estimate, target: float, whose: str, unit: str = " %") -> 
     """One sentence on a mean beside a fixed figure, such as another report's: where its interval lies."""
     mark = f"{target:.2f}{unit}"
     if estimate.n < 2:
-        return f"One seed reaches {estimate.mean:.2f}{unit}, {whose} {mark}; one seed has no interval."
+        return f"One seed: {estimate.mean:.2f}{unit}, beside {whose} {mark}; one seed has no interval."
     if estimate.is_tie:
         return f"All {estimate.n} values are {estimate.mean:.2f}{unit}, {whose} {mark}; a tie has no interval."
     reached = f"{estimate.mean:.2f} ± {estimate.half_width:.2f}{unit} (n = {estimate.n})"

@@ -259,9 +259,9 @@ def read(run_id: str) -> Result | None:
     return _read(path_of(run_id))
 
 
-def read_all() -> list[Result]:
-    """Every result in the store, by id."""
-    results = [_read(path) for path in sorted(runs_folder().glob("*.json"))]
+def read_all(folder: Path | None = None) -> list[Result]:
+    """Every result in the store, or in another folder, by id."""
+    results = [_read(path) for path in sorted((folder or runs_folder()).glob("*.json"))]
     return [result for result in results if result]
 
 

@@ -1,0 +1,80 @@
+"""What the chapter says of a GPU: tables and sentences from the answers of :mod:`cifarlab.bench.gpu`."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping
+from typing import Any
+
+from cifarlab.bench import goals
+from cifarlab.config import RunConfig
+
+# The original's budget.
+IMAGES = 20 * RunConfig().train_images
+
+
+def _product(card: Mapping[str, Any]) -> float:
+    return max(card["matmul_flops"].values())
+
+
+def _speed(row: Mapping[str, Any]) -> float:
+    return statistics.median(row["images_per_second"])
+
+
+def _share(card: Mapping[str, Any], row: Mapping[str, Any]) -> float:
+    """The row's arithmetic a second over that of the large matrix product."""
+    return _speed(row) * row["flops_per_image"] / _product(card)
+
+
+def loops(card: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """One row for the original's loop at each width, and for ours at each width, batch size, compiled or not."""
+    batch = RunConfig().batch_size
+    theirs = {row["width"]: statistics.median(row["original_images_per_second"]) for row in card["loops"]}
+    rows = [
+        ((width, 0, False), {
+            "loop": "the original's", "width": width, "batch": batch, "images/s": f"{speed:,.0f}", "ratio": "1",
+            "of the product": "", "twenty epochs": f"{IMAGES / speed:.0f} s", "first passes": "",
+        }) for width, speed in theirs.items()
+    ] + [
+        ((row["width"], row["batch_size"], row["compiled"]), {
+            "loop": "ours, compiled" if row["compiled"] else "ours", "width": row["width"], "batch": row["batch_size"],
+            "images/s": f"{_speed(row):,.0f}", "ratio": f"{_speed(row) / theirs[row['width']]:.1f}",
+            "of the product": goals.percent(_share(card, row)),
+            "twenty epochs": f"{IMAGES / _speed(row):.0f} s", "first passes": f"{row['first_steps_seconds']:.0f} s",
+        }) for row in card["ours"]
+    ]
+    return [row for _, row in sorted(rows, key=lambda item: item[0])]
+
+
+def at_once(card: Mapping[str, Any]) -> dict[str, Any]:
+    """Images a second over all of so many runs that train at the same time: one row."""
+    found = card["at_once"]
+    return {"width": found["width"]} | {
+        f"{count} at once (images/s)": f"{statistics.median(speeds):,.0f}"
+        for count, speeds in found["images_per_second"].items()
+    }
+
+
+def verdicts(card: Mapping[str, Any]) -> list[str]:
+    """Whether the goal for a GPU is met and what keeps it waiting, and how many runs at once use it fully."""
+    sentences = []
+    for width, goal in goals.OF_MATMUL_ON_A_GPU.items():
+        ours = [row for row in card["ours"] if row["width"] == width]
+        reached = [f"{goals.percent(_share(card, row))} with batches of {row['batch_size']:,d}"
+                   f"{', compiled' if row['compiled'] else ''}"
+                   for row in sorted(ours, key=lambda row: (row["batch_size"], row["compiled"]))]
+        met = "met" if max(_share(card, row) for row in ours) >= goal else "not met"
+        sentences.append(f"The goal, {goals.percent(goal)} of the matrix product's rate at width {width}, is {met}: "
+                         f"{'; '.join(reached)}.")
+        plain = sorted((row["batch_size"], row["batch_size"] / _speed(row)) for row in ours if not row["compiled"])
+        (small, its_step), (large, longer) = plain[0], plain[-1]
+        if longer / its_step < 0.5 * large / small:
+            sentences.append(
+                f"A step of {large / small:.0f} times the images takes only {longer / its_step:.1f} times as long: "
+                f"with batches of {small} the card mostly waits for the host, which starts a step's many small parts.")
+    together = {int(count): statistics.median(speeds) for count, speeds in card["at_once"]["images_per_second"].items()}
+    enough = min(count for count, speed in together.items() if speed >= 0.95 * max(together.values()))
+    sentences.append(
+        f"{enough} runs at once, at width {card['at_once']['width']}, finish {together[enough] / together[1]:.1f} "
+        "times the images of one" + ("; more than that add nothing." if enough < max(together) else "."))
+    return sentences
