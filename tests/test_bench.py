@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import nbformat
 import pytest
@@ -308,16 +310,49 @@ def test_what_is_said_of_a_card_follows_from_its_figures():
     assert together == "2 runs at once, at width 8, finish 2.0 times the images of one."
 
 
-@pytest.mark.dataset
-def test_the_gpus_benchmark_measures_what_is_there():
-    found = gpu.measure(rounds=1, seconds=0.01, widths=(2,), batches=(256,), at_once=(1, 2), compile_them=False)
-    if not torch.cuda.is_available():
-        assert found["device"] == "cpu"
-        assert not answers.on_a_gpu(found)
-    assert [row["width"] for row in found["loops"]] == [2]
-    assert [row["batch_size"] for row in found["ours"]] == [128, 256]
-    assert all(speed > 0 for speeds in found["at_once"]["images_per_second"].values() for speed in speeds)
-    assert [row["width"] for row in cards.loops(found)] == [2, 2, 2]
+def test_the_gpus_benchmark_asks_each_process_in_turn_and_then_several_at_once(monkeypatch):
+    asked = []
+
+    class Told(gpu.Trainer):
+        def __init__(self, *what):
+            self.what, self.process = what, SimpleNamespace(kill=lambda: asked.append("killed"))
+            self.ready = False
+
+        def answer(self):
+            self.ready, before = True, self.ready
+            return {"images_per_second": 10.0} if before else {"first_steps_seconds": 1.0}
+
+        def tell(self, seconds):
+            asked.append(self.what)
+
+    monkeypatch.setattr(gpu, "Trainer", Told)
+    monkeypatch.setattr(gpu.data, "check_files", lambda root: None)
+    monkeypatch.setattr(gpu, "matmul_rates", lambda device: {"float32": 1e9})
+    found = gpu.measure(rounds=1, widths=(2, 4), batches=(256,), at_once=(1, 3), compile_them=False)
+    plain = ("ours", 2, 128, False)
+    assert asked == [
+        ("original", 2, 128, False), ("original", 4, 128, False),
+        plain, ("ours", 4, 128, False), ("ours", 4, 256, False),
+        *4 * [plain], *7 * ["killed"]]
+    assert found["at_once"] == {"width": 2, "images_per_second": {"1": [10.0], "3": [30.0]}}
+    assert [(row["width"], row["ratio"]) for row in found["loops"]] == [(2, [1.0]), (4, [1.0])]
+    assert [(row["batch_size"], row["first_steps_seconds"]) for row in found["ours"]] == [(128, 1), (128, 1), (256, 1)]
+
+
+@pytest.mark.parametrize("loop", ["ours", "original"])
+def test_a_trainer_says_when_it_is_ready_and_then_how_fast_it_is(monkeypatch, capsys, loop):
+    class Few(data.Images):
+        def take(self, index):
+            return data.synthetic(256)
+
+    monkeypatch.setattr(gpu.data, "load_cifar10", lambda train: Few(*vars(data.synthetic(2)).values()))
+    monkeypatch.setattr(gpu, "original_passes", lambda config, device: lambda images, epoch: 1e-3 * images)
+    monkeypatch.setattr(gpu.sys, "stdin", ["0.001", "0.001"])
+    gpu.train_when_told({"loop": loop, "width": 2, "batch_size": 128, "compiled": False})
+    ready, *told = map(json.loads, capsys.readouterr().out.splitlines())
+    assert ready["first_steps_seconds"] >= 0
+    assert all(answer["images_per_second"] > 0 for answer in told)
+    assert len(told) == 2
 
 
 def test_the_chapter_names_the_tests_that_need_a_gpu():
