@@ -170,6 +170,11 @@ def _source(results: StudyResults) -> str:
     if not facts:
         return ""
     seeds = sorted(results.runs["seed"].unique())
+    mixed = _mixed_seeds(results)
+    rounding = (
+        f" Seed{'s' * (len(mixed) > 1)} {_list(mixed)}: the levels were not all trained on one kind of processor. Each "
+        "kind rounds in its own way, which is part of their differences; what that comes to between a GPU and a "
+        "processor is measured in the chapter on speed." if mixed else "")
     epochs = {config.epochs for config in results.configs.values()}
     widths = {config.width for config in results.configs.values()}
     images = {config.train_images for config in results.configs.values()}
@@ -180,7 +185,7 @@ def _source(results: StudyResults) -> str:
         f"{_list(f'{count:,}' for count in images)} images, "
         f"{_list({fact['precision'] for fact in facts})}. "
         f"Made with {_list(_machines(facts))}; torch {_list({fact['versions']['torch'] for fact in facts})}; "
-        f"{_dates(facts)}; commit {_list({_commit(fact) for fact in facts})}."
+        f"{_dates(facts)}; commit {_list({_commit(fact) for fact in facts})}.{rounding}"
     )
 
 
@@ -204,11 +209,6 @@ def _warned(results: StudyResults) -> list[str]:
         )
     if diverged := list(results.runs[results.runs["diverged"]]["id"]):
         warnings.append(f"Diverged (the loss stopped being a number): {_list(f'`{run}`' for run in diverged)}.")
-    if mixed := _mixed_seeds(results):
-        one = len(mixed) == 1
-        warnings.append(
-            f"Seed{'' if one else 's'} {_list(mixed)}: the levels were not all trained on one kind of processor. Each "
-            "kind rounds in its own way, which is part of their differences.")
     if older := results.older_code():
         were = "was" if len(older) == 1 else "were"
         warnings.append(f"{len(older)} of these runs {were} made by other code than today's library.")
