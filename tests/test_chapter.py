@@ -75,11 +75,13 @@ def test_a_machine_is_named_by_its_gpu_or_its_processor():
     assert chapter.processor({"device": "Some GPU", "cpu": cpu}) == "Some GPU"
 
 
-def test_the_note_warns_where_compared_runs_are_of_different_processors(found):
+def test_the_note_says_where_compared_runs_are_of_different_processors(found):
     assert "kind of processor" not in chapter.provenance_text(found)
     other, fact = found.provenance.popitem()
     found.provenance[other] = fact | {"cpu": fact["cpu"] | {"instructions": ["another"]}, "device": "cpu"}
-    assert "Seed 0: the levels were not all trained on one kind of processor." in chapter.provenance_text(found)
+    said = chapter.provenance_text(found)
+    assert "Seed 0: the levels were not all trained on one kind of processor, nor the two of " in said
+    assert "warning" not in said.partition("dropdown")[2].partition(":::")[0]
 
 
 def test_a_plain_study_has_no_warning(found, monkeypatch):

@@ -304,7 +304,8 @@ def test_a_claim_is_supported_contradicted_or_undecided(values, supporting, said
 
 
 @pytest.mark.parametrize(("first", "second", "said"), [
-    ([5.0, 5.1, 4.9], [4.0, 4.2, 3.9], "it carried over"),
+    ([5.0, 5.1, 4.9], [4.8, 5.2, 4.9], "it carried over"),
+    ([5.0, 5.1, 4.9], [4.0, 4.2, 3.9], "it carried over, but not its size"),
     ([5.0, 5.1, 4.9], [-4.0, -4.2, -3.9], "it turned round"),
     ([5.0, 5.1, 4.9], [0.01, -0.02, 0.01], "it did not carry over"),
     ([0.0, 0.01, -0.01], [0.01, -0.02, 0.01], "it carried over"),

@@ -172,9 +172,9 @@ def _source(results: StudyResults) -> str:
     seeds = sorted(results.runs["seed"].unique())
     mixed = _mixed_seeds(results)
     rounding = (
-        f" Seed{'s' * (len(mixed) > 1)} {_list(mixed)}: the levels were not all trained on one kind of processor. Each "
-        "kind rounds in its own way, which is part of their differences; what that comes to between a GPU and a "
-        "processor is measured in the chapter on speed." if mixed else "")
+        f" Seed{'s' * (len(mixed) > 1)} {_list(mixed)}: the levels were not all trained on one kind of processor"
+        f"{_apart(results)}. Each kind rounds in its own way, which is part of their differences; what that comes to "
+        "between a GPU and a processor is measured in the chapter on speed." if mixed else "")
     epochs = {config.epochs for config in results.configs.values()}
     widths = {config.width for config in results.configs.values()}
     images = {config.train_images for config in results.configs.values()}
@@ -228,6 +228,15 @@ def _mixed_seeds(results: StudyResults) -> list[int]:
     for run in results.runs.itertuples():
         kinds.setdefault(run.seed, set()).add(_kind(results.provenance[run.id]))
     return sorted(seed for seed, of_seed in kinds.items() if len(of_seed) > 1)
+
+
+def _apart(results: StudyResults) -> str:
+    """In how many pairs with the reference the two runs were made on different kinds of processor."""
+    reference = results.study.reference
+    kinds = {(run.level, run.seed): _kind(results.provenance[run.id]) for run in results.runs.itertuples()}
+    pairs = [kind != kinds[reference, seed] for (level, seed), kind in kinds.items()
+             if level != reference and (reference, seed) in kinds]
+    return f", nor the two of {sum(pairs)} of the {plural(len(pairs), 'pair')} with *{reference}*" if pairs else ""
 
 
 def plural(count: int, noun: str) -> str:

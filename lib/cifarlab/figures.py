@@ -92,11 +92,14 @@ LONG_AXIS = 3
 
 def plain_log_ticks(axis: Axis) -> None:
     """Label a logarithmic axis in plain figures: at 1, 2, 5, 10, …, since within one decade powers of ten alone say
-    little; at powers of ten where it is long.
+    little; at powers of ten where it is long, and evenly where it is very short.
     """
     low, high = axis.get_data_interval()
-    long = 0 < low < high < np.inf and high / low > 10**LONG_AXIS
+    there = 0 < low < high < np.inf
+    long = there and high / low > 10**LONG_AXIS
     axis.set_major_locator(LogLocator(subs=(1,) if long else (1, 2, 5)))
+    if there and high / low < 2:  # hardly one of those is in sight
+        axis.set_major_locator(MaxNLocator(4))
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10f}".rstrip("0").rstrip(".")))
     axis.set_minor_formatter(NullFormatter())
 

@@ -379,15 +379,16 @@ def comparison_verdict(what: str, comparison: Comparison, unit: str = "points", 
 def carried_over(first: Comparison, second: Comparison) -> str:
     """Whether the conclusion of ``first`` holds in ``second``, the same comparison under other conditions.
 
-    ``"it carried over"``, ``"it turned round"``, ``"it did not carry over"`` (one finds a difference, the other none
-    beyond ±``same_within``, and the two differ from each other); where either draws no conclusion, or they may be one
-    and the same difference, that is said instead.
+    ``"it carried over"`` (with ``", but not its size"`` where the two differ from each other), ``"it turned round"``,
+    ``"it did not carry over"`` (one finds a difference, the other none beyond ±``same_within``, and the two differ from
+    each other); where either draws no conclusion, or they may be one and the same difference, that is said instead.
     """
     concluded = {"higher", "lower", "same"}
     if first.word not in concluded:
         return "the first draws no conclusion that could carry over"
     if first.word == second.word:
-        return "it carried over"
+        sized = first.word != "same" and _differ(first.difference, second.difference)
+        return "it carried over" + (", but not its size" if sized else "")
     if {first.word, second.word} == {"higher", "lower"}:
         return "it turned round"
     if second.word in concluded and _differ(first.difference, second.difference):

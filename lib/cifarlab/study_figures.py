@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
@@ -74,9 +75,16 @@ def pareto(
         axis.set_xscale("log")
         plain_log_ticks(axis.xaxis)
         axis.set(xlabel=label, ylabel=LABELS[column])
-    handles, names = axes[0].get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside lower center", ncols=4, frameon=False, fontsize="small")
+    _legend_below(figure, axes[0])
     return figure
+
+
+def _legend_below(figure: BookFigure, axis: Axes) -> None:
+    """The names of what ``axis`` shows, below the figure, in as many columns as fit its width."""
+    handles, names = axis.get_legend_handles_labels()
+    inches = 0.6 + 0.08 * max(map(len, names), default=0)
+    columns = min(4, int(figure.get_figwidth() / inches))
+    figure.legend(handles, names, loc="outside lower center", ncols=max(1, columns), frameon=False, fontsize="small")
 
 
 def sweep(
@@ -112,7 +120,7 @@ def sweep(
         axis.axhline(chance, color=FAINT, linestyle=":", linewidth=1)
     axis.set_xticks(range(len(settings)), settings)
     axis.set(xlabel=xlabel, ylabel=LABELS[column])
-    figure.legend(loc="outside lower center", ncols=4, frameon=False, fontsize="small")
+    _legend_below(figure, axis)
     return figure
 
 
@@ -133,9 +141,8 @@ def gradients_by_layer(gradients: pd.DataFrame, levels: Sequence[str], steps: Se
         axis.set_yscale("log")
         plain_log_ticks(axis.yaxis)
         axis.set(xlabel="place (0 first, 1 last layer)", title=f"step {step}")
-    axes[0].set_ylabel("gradient norm (L2, a layer's weights)")
-    handles, names = axes[0].get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside lower center", ncols=4, frameon=False, fontsize="small")
+    axes[0].set_ylabel("L2 norm of a layer's gradient")
+    _legend_below(figure, axes[0])
     return figure
 
 
