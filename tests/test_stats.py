@@ -332,3 +332,13 @@ def test_a_conclusion_carries_over_only_where_both_sides_draw_it(first, second, 
 ])
 def test_a_mean_beside_a_fixed_figure(values, said):
     assert said in stats.against(stats.mean_interval(values), 87.64, "the original's")
+
+
+@pytest.mark.parametrize(("values", "said"), [
+    ([88.0, 88.2, 88.1], "The mean, 88.10 ± 0.25 % (n = 3), and its whole interval are above the original's 87.64 % and "
+                         "below the goal of 90.00 %."),
+    ([87.0, 88.5, 87.5], "contains the original's 87.64 %: neither above nor below is shown. The mean, "),
+    ([88.0], "One seed: 88.00 %, beside the original's 87.64 %; one seed has no interval. One seed: 88.00 %, beside "),
+])
+def test_a_mean_beside_two_fixed_figures(values, said):
+    assert said in stats.against_each(stats.mean_interval(values), {"the original's": 87.64, "the goal of": 90.0})

@@ -199,6 +199,17 @@ def against(estimate: Estimate, target: float, whose: str, unit: str = " %") -> 
     return f"The interval of the mean, {reached}, contains {whose} {mark}: neither above nor below is shown."
 
 
+def against_each(estimate: Estimate, targets: Mapping[str, float], unit: str = " %") -> str:
+    """As :func:`against`, of several figures by their names: one sentence where the interval contains none of them."""
+    inside = [target for target in targets.values() if estimate.low <= target <= estimate.high]
+    if estimate.n < 2 or estimate.is_tie or inside:
+        return " ".join(against(estimate, target, whose, unit) for whose, target in targets.items())
+    reached = f"{estimate.mean:.2f} ± {estimate.half_width:.2f}{unit} (n = {estimate.n})"
+    places = [f"{'above' if estimate.low > target else 'below'} {whose} {target:.2f}{unit}"
+              for whose, target in targets.items()]
+    return f"The mean, {reached}, and its whole interval are {' and '.join(places)}."
+
+
 def epochs_to_reach(history: pd.DataFrame, column: str, target: float) -> pd.Series:
     """The first epoch at which each run's ``column`` is at least ``target``, by seed; NaN where it never is.
 
