@@ -335,8 +335,8 @@ def test_a_mean_beside_a_fixed_figure(values, said):
 
 
 @pytest.mark.parametrize(("values", "said"), [
-    ([88.0, 88.2, 88.1], "The mean, 88.10 ± 0.25 % (n = 3), and its whole interval are above the original's 87.64 % and "
-                         "below the goal of 90.00 %."),
+    ([88.0, 88.2, 88.1], "The mean, 88.10 ± 0.25 % (n = 3), and its whole interval are above the original's 87.64 % "
+                         "and below the goal of 90.00 %."),
     ([87.0, 88.5, 87.5], "contains the original's 87.64 %: neither above nor below is shown. The mean, "),
     ([88.0], "One seed: 88.00 %, beside the original's 87.64 %; one seed has no interval. One seed: 88.00 %, beside "),
 ])
