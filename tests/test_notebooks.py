@@ -42,6 +42,8 @@ def run_papermill(notebook: Path, out: Path, results: Path, *parameters: str) ->
 def test_notebooks_are_committed_without_outputs_and_with_their_own_parameters(path):
     notebook = nbformat.read(path, as_version=4)
     nbformat.validate(notebook)
+    ids = [cell["id"] for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]]  # reading mends doubles
+    assert len(set(ids)) == len(ids)
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     assert all(not cell.outputs and cell.execution_count is None for cell in code)
     tags = [tag for cell in notebook.cells for tag in cell.metadata.get("tags", [])]
