@@ -220,4 +220,5 @@ def test_the_committed_predictions_come_from_the_committed_models(monkeypatch):
         committed = final_test.predictions(config, views)
         made_again = final_test.compute(config, views)
         assert (made_again.predicted == committed.predicted[first]).mean() > 0.999
-        assert np.array_equal(made_again.labels, committed.labels[first])
+        hit = committed.predicted[first] == committed.labels[first]
+        assert made_again.accuracy == pytest.approx(hit.mean(), abs=5e-4)

@@ -267,7 +267,7 @@ def test_runs_that_diverged_are_named_in_the_sentence():
 def test_the_interval_and_the_equivalence_test_agree():
     generator = np.random.default_rng(2)
     seen = set()
-    for _ in range(60):
+    for _ in range(200):
         base = series(*generator.normal(80, 0.3, 5))
         values = {"a": base + generator.normal(generator.uniform(-0.6, 0.6), 0.25, 5), "b": base}
         (c,) = stats.compare(values, "b", same_within=0.5, planned=1000)  # nothing survives that correction

@@ -18,8 +18,6 @@ from cifarlab.processor import cores
 # Up to this width, a run a core on one thread each finishes more runs an hour than one run on all threads
 # (results/bench/packing.json, drawn in the chapter on speed).
 PACKED_WIDTH = 64
-
-
 # How many GB to reckon with for one run's process beside a GPU: PyTorch, its library for the card, the images.
 ON_A_GPU = 4
 
