@@ -337,8 +337,9 @@ def test_a_mean_beside_a_fixed_figure(values, said):
 @pytest.mark.parametrize(("values", "said"), [
     ([88.0, 88.2, 88.1], "The mean, 88.10 ± 0.25 % (n = 3), and its whole interval are above the original's 87.64 % "
                          "and below the goal of 90.00 %."),
-    ([87.0, 88.5, 87.5], "contains the original's 87.64 %: neither above nor below is shown. The mean, "),
-    ([88.0], "One seed: 88.00 %, beside the original's 87.64 %; one seed has no interval. One seed: 88.00 %, beside "),
+    ([87.0, 88.5, 87.5], "are below the goal of 90.00 %. The interval of the mean, 87.67 ± 1.90 % (n = 3), contains "
+                         "the original's 87.64 %: neither above nor below is shown."),
+    ([88.0], "One seed: 88.00 %, beside the original's 87.64 % and the goal of 90.00 %; one seed has no interval."),
 ])
 def test_a_mean_beside_two_fixed_figures(values, said):
     assert said in stats.against_each(stats.mean_interval(values), {"the original's": 87.64, "the goal of": 90.0})

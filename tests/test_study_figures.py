@@ -79,7 +79,7 @@ def test_a_tornado_has_a_bar_to_each_end_and_the_widest_range_on_top():
         {"study": "wide", "span": estimate(6), "low": ("worst", estimate(-4), 1.0), "high": ("best", estimate(2), 2.0)},
         {"study": "narrow", "span": estimate(1), "low": ("w", estimate(0), 1.0), "high": ("b", estimate(1), 1.0)},
     ]
-    points, time = study_figures.tornado(rows).axes
+    points, time = study_figures.tornado(rows, reference_seconds=1.5).axes
     assert [text.get_text() for text in points.get_yticklabels()] == ["narrow", "wide"]
     bars = [patch.get_width() for patch in points.patches if isinstance(patch, Rectangle)]
     assert bars == [0, 1, -4, 2]
@@ -88,3 +88,18 @@ def test_a_tornado_has_a_bar_to_each_end_and_the_widest_range_on_top():
     assert (places["worst"], places["best"]) == ((-5, "right"), (3, "left"))
     assert (places["w"], places["b"]) == ((-1, "right"), (2, "left"))
     assert [tuple(one.get_xdata()) for one in time.lines if one.get_marker() == "^"][:2] == [(1.0,), (2.0,)]
+    assert [1.5, 1.5] in [list(one.get_xdata()) for one in time.lines]
+
+
+def test_a_repeated_comparison_has_a_mark_and_an_interval_under_each_condition():
+    values = {"none": pd.Series([1.0, 2.0, 3.0]), "a": pd.Series([2.0, 4.0, 6.0]), "b": pd.Series([5.0])}
+    found = stats.compare_pairs(values, [("a", "none"), ("b", "none")])
+    (axis,) = study_figures.repeated([("narrow", found), ("wide", [found[0].turned, found[1]])]).axes
+    assert [text.get_text() for text in axis.get_yticklabels()] == ["b − none", "a − none"]
+    marks = [one for one in axis.lines if one.get_marker() in ("o", "s", "^", "D")]
+    assert [one.get_xdata()[0] for one in marks] == [4, 2, 4, -2]   # from the bottom up, condition by condition
+    bars = [places for one in axis.lines if len(places := list(one.get_xdata())) == 2 and places != [0, 0]]
+    estimate = found[0].difference   # one pair of runs has no interval
+    assert bars == [[estimate.low, estimate.high], [-estimate.high, -estimate.low]]
+    (empty,) = study_figures.repeated([("narrow", []), ("wide", [])]).axes
+    assert study_figures.EMPTY in [text.get_text() for text in empty.texts]

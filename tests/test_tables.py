@@ -143,9 +143,37 @@ def test_whether_a_gain_depends_on_the_setting_is_a_difference_of_differences():
     found = SimpleNamespace(
         study=study, levels=list(accuracies), trained=list(accuracies), values=lambda _, level: accuracies[level] / 100,
         runs=pd.DataFrame({"level": list(accuracies), "seed": 0, "diverged": False}))
-    said = tables.changes_by_setting(found, "none", "plain")
-    assert said.startswith(
-        "- The gain over *none* of *half / bare* is higher than that of *half / plain* by 5.00 points")
+    (change,) = tables.changes_by_setting(found, "none", "plain")
+    assert (change.level, change.reference, change.word) == ("half / bare", "half / plain", "higher")
+    assert change.difference.mean == pytest.approx(5)
+    # By setting: each level against its own reference, whose names need not say the setting again.
+    by_setting = tables.compare_by_setting(found, "none")
+    first, second = tables.in_short_by_setting(by_setting, "*{}*", "accuracy")
+    assert first == "*plain*: accuracy, against *none*: the same within ±0.5 points with *half*."
+    assert second == "*bare*: accuracy, against *none*: higher with *half*."
+    assert tables.verdicts_by_setting(by_setting, "*{}*").splitlines()[1].startswith(
+        "- *bare*: The final validation accuracy of *half* is higher than that of *none* by 5.00 points")
+    folded = tables.verdicts_by_setting(2 * by_setting, "*{}*")
+    assert folded.startswith("- *plain*: ") and "dropdown" in folded
+    ranges = tables.ranges_over_settings(found)
+    assert list(ranges["none"]) == pytest.approx([10] * 5)
+    assert list(ranges["half"]) == pytest.approx(list(accuracies["half / plain"] - accuracies["half / bare"]))
+
+
+def test_the_spread_of_gradients_is_compared_in_factors_of_ten():
+    rows = [{"level": level, "seed": seed, "step": step, "layer": str(layer), "norm": norm * (1 + seed)}
+            for level, largest in (("flat", 1.0), ("steep", 100.0)) for seed in (0, 1, 2) for step in (0, 300)
+            for layer, norm in enumerate((1.0, largest if step else 10.0))]
+    gradients = pd.DataFrame(rows)
+    steep = gradients[gradients["level"] == "steep"]
+    assert list(stats.gradient_span(steep, 300)) == pytest.approx([2, 2, 2])
+    assert stats.gradient_span(steep, 30).empty
+    runs = pd.DataFrame({"level": ["flat", "steep"], "seed": 0, "diverged": False})
+    found = SimpleNamespace(gradients=gradients, levels=["flat", "steep"], trained=["flat", "steep"], runs=runs)
+    (later,) = tables.compare_spans(found, 300, [("steep", "flat")])
+    assert (later.difference.mean, later.difference.n) == (pytest.approx(2), 3)
+    (first,) = tables.compare_spans(found, 0, [("steep", "flat")])
+    assert first.word == "same"
 
 
 def test_a_study_without_held_out_images_has_no_accuracy(found):
@@ -213,19 +241,22 @@ def test_what_carried_over_names_level_widths_differences_and_n(found):
     comparison, lost = tables.compare(found)
     side = f"at width {found.config_of('half').width} {tables.signed(comparison.difference)} points (n = 2)"
     verdict = stats.carried_over(comparison, comparison)
-    assert tables.carried_over(found, [comparison], found) == f"- *half* against *none*: {side}, {side}; {verdict}."
-    assert "every pair lost a run that diverged" in tables.carried_over(found, [lost], found)
+
+    def carried_over(*comparisons, **where):
+        return tables.carried_over(tables.repeated(found, comparisons, found, **where))
+
+    assert carried_over(comparison) == f"- *half* against *none*: {side}, {side}; {verdict}."
+    assert "every pair lost a run that diverged" in carried_over(lost)
     # Found whichever way round the first study made it.
-    assert tables.carried_over(found, [comparison.turned], found) == (
-        f"- *half* against *none*: {side}, {side}; {verdict}.")
-    longer = tables.carried_over(found, [comparison], found, where="epochs")
+    assert carried_over(comparison.turned) == f"- *half* against *none*: {side}, {side}; {verdict}."
+    longer = carried_over(comparison, where="epochs")
     assert longer.startswith(f"- *half* against *none*: over {found.config_of('half').epochs} epochs ")
 
 
 def test_what_carried_over_says_so_without_wide_runs(found, tmp_path, results):
     (tmp_path / "mine.yml").write_text(STUDY)
     wide = studies.ensure(studies.load("mine", tmp_path), required=False)
-    assert tables.carried_over(found, tables.compare(found), wide) == tables.NOTHING
+    assert tables.carried_over(tables.repeated(found, tables.compare(found), wide)) == tables.NOTHING
 
 
 def test_gradient_norms_are_kept_by_step_and_layer(found):
@@ -315,7 +346,10 @@ def test_only_levels_that_reach_a_target_with_every_seed_are_timed():
     assert slow == ["lucky", "lost"]
     said = tables.time_verdicts({0.75: (found, slow)})
     assert said.startswith("- The time to 75 % of *quick* is lower than that of *none* by ")
+    assert tables.in_short(found, "time to 75 %", "epochs", tables.WORDS_OF_TIME) == (
+        "Time to 75 %, against *none*: sooner with *quick*.")
     assert said.endswith("Not compared in the time to 75 %, which not every seed reaches: *lucky*, *lost*.")
     # What two targets have in common is said once.
-    assert tables.time_verdicts({0.9: ([], []), 0.95: ([], ["none"])}) == (
-        f"{tables.NOTHING}\n\nNot compared in the time to 95 %, which not every seed reaches: *none*.")
+    assert tables.time_verdicts({0.9: ([], []), 0.92: ([], []), 0.95: ([], ["none"])}) == (
+        f"{tables.NOTHING}\n\nNo two that are to be compared reach 95 % with every seed.\n\n"
+        "Not compared in the time to 95 %, which not every seed reaches: *none*.")

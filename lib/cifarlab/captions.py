@@ -11,10 +11,9 @@ from typing import Literal
 
 import pandas as pd
 
-from cifarlab import stats
+from cifarlab import stats, tables
 from cifarlab.studies import StudyResults
 from cifarlab.study_figures import pareto_front
-from cifarlab.tables import figures_of
 
 # Also where every run diverged, or none has the figure that is asked for.
 NOTHING = "No figure yet."
@@ -27,7 +26,7 @@ def of_levels(
 ) -> str:
     """:func:`extremes` of one final figure over a study's levels."""
     what, unit, usual = FINALS[column]
-    return extremes(figures_of(results, column), what, unit, usual if digits is None else digits)
+    return extremes(tables.figures_of(results, column), what, unit, usual if digits is None else digits)
 
 
 def extremes(
@@ -94,7 +93,7 @@ def unbeaten(results: StudyResults, costs: pd.Series, cost: str) -> str:
 
     ``costs`` by level; ``cost`` is what they are in words.
     """
-    return unbeaten_of(figures_of(results, "val_accuracy"), costs, cost)
+    return unbeaten_of(tables.figures_of(results, "val_accuracy"), costs, cost)
 
 
 def unbeaten_of(accuracies: Mapping[str, pd.Series], costs: pd.Series, cost: str) -> str:
@@ -121,9 +120,9 @@ def gradient_spans(gradients: pd.DataFrame, levels: Sequence[str], *steps: int) 
         spans = [f"{ratio:{',.0f' if ratio >= 10 else '.1f'}} with *{level}*" for level, ratio in ratios.items()]
         if spans:
             sentences.append(
-                f"At step {step} the layers' largest norm over their smallest is {', '.join(spans)}.")
+                f"At step {step} the layers' largest norm over their smallest is {tables.listed(spans)}.")
     return " ".join(sentences) or NOTHING
 
 
 def _named(levels: Iterable[str]) -> str:
-    return ", ".join(f"*{level}*" for level in levels)
+    return tables.listed([f"*{level}*" for level in levels])

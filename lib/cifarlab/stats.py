@@ -7,7 +7,7 @@ Every interval is a 95 % Student-t interval: few seeds, and their means close to
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -186,28 +186,29 @@ def _end(value: float, digits: int) -> str:
 
 def against(estimate: Estimate, target: float, whose: str, unit: str = " %") -> str:
     """One sentence on a mean beside a fixed figure, such as another report's: where its interval lies."""
-    mark = f"{target:.2f}{unit}"
-    if estimate.n < 2:
-        return f"One seed: {estimate.mean:.2f}{unit}, beside {whose} {mark}; one seed has no interval."
-    if estimate.is_tie:
-        return f"All {estimate.n} values are {estimate.mean:.2f}{unit}, {whose} {mark}; a tie has no interval."
-    reached = f"{estimate.mean:.2f} ± {estimate.half_width:.2f}{unit} (n = {estimate.n})"
-    if estimate.low > target:
-        return f"The mean, {reached}, and its whole interval are above {whose} {mark}."
-    if estimate.high < target:
-        return f"The mean, {reached}, and its whole interval are below {whose} {mark}."
-    return f"The interval of the mean, {reached}, contains {whose} {mark}: neither above nor below is shown."
+    return against_each(estimate, {whose: target}, unit)
 
 
 def against_each(estimate: Estimate, targets: Mapping[str, float], unit: str = " %") -> str:
-    """As :func:`against`, of several figures by their names: one sentence where the interval contains none of them."""
-    inside = [target for target in targets.values() if estimate.low <= target <= estimate.high]
-    if estimate.n < 2 or estimate.is_tie or inside:
-        return " ".join(against(estimate, target, whose, unit) for whose, target in targets.items())
+    """As :func:`against`, of several figures by their names: which its interval is above or below, which are inside."""
+    def named(of: Mapping[str, float], where: Callable[[float], str] = lambda target: "") -> str:
+        return " and ".join(f"{where(target)}{whose} {target:.2f}{unit}" for whose, target in of.items())
+
+    if estimate.n < 2:
+        return f"One seed: {estimate.mean:.2f}{unit}, beside {named(targets)}; one seed has no interval."
+    if estimate.is_tie:
+        return f"All {estimate.n} values are {estimate.mean:.2f}{unit}, {named(targets)}; a tie has no interval."
     reached = f"{estimate.mean:.2f} ± {estimate.half_width:.2f}{unit} (n = {estimate.n})"
-    places = [f"{'above' if estimate.low > target else 'below'} {whose} {target:.2f}{unit}"
-              for whose, target in targets.items()]
-    return f"The mean, {reached}, and its whole interval are {' and '.join(places)}."
+    inside = {whose: target for whose, target in targets.items() if estimate.low <= target <= estimate.high}
+    outside = {whose: target for whose, target in targets.items() if whose not in inside}
+    sentences = []
+    if outside:
+        places = named(outside, lambda target: "above " if estimate.low > target else "below ")
+        sentences.append(f"The mean, {reached}, and its whole interval are {places}.")
+    if inside:
+        sentences.append(f"The interval of the mean, {reached}, contains {named(inside)}: neither above nor below is "
+                         "shown.")
+    return " ".join(sentences)
 
 
 def epochs_to_reach(history: pd.DataFrame, column: str, target: float) -> pd.Series:
@@ -241,6 +242,15 @@ def curve_height(history: pd.DataFrame, column: str = "val_accuracy", first: int
     if first is not None:
         history = history[history["epoch"] <= first]
     return history.astype({column: float}).groupby("seed")[column].mean()
+
+
+def gradient_span(gradients: pd.DataFrame, step: int) -> pd.Series:
+    """How many factors of ten the largest of the layers' gradient norms is above the smallest at ``step``, by seed.
+
+    ``gradients`` holds the columns ``seed``, ``step`` and ``norm``, a row a layer; a seed without the step is left out.
+    """
+    norms = gradients[gradients["step"] == step].astype({"norm": float}).groupby("seed")["norm"]
+    return np.log10(norms.max() / norms.min())
 
 
 # Epochs that a curve needs to turn once; and how many before its turns are compared, and what is said of shorter ones.

@@ -22,7 +22,7 @@ from cifarlab.figures import (
     new_figure,
     plain_log_ticks,
 )
-from cifarlab.stats import mean_interval
+from cifarlab.stats import Comparison, mean_interval
 
 EMPTY = "no run is in the store yet"
 
@@ -199,12 +199,37 @@ def receptive_fields(sizes: Mapping[str, Sequence[int]], image_side: int = 32) -
     return figure
 
 
-def tornado(rows: Sequence[Mapping]) -> BookFigure:
+def repeated(conditions: Sequence[tuple[str, Sequence[Comparison]]]) -> BookFigure:
+    """The same comparisons under two or more conditions: one row a pair, its difference and 95 % interval in each.
+
+    ``conditions`` as :func:`cifarlab.tables.repeated` gives them. A pair without finished runs has no mark.
+    """
+    (_, pairs), *_ = conditions
+    figure, (axis,) = new_figure(width=6.4, height=1.1 + 0.42 * max(1, len(pairs)))
+    if not any(c.difference.n for _, found in conditions for c in found):
+        return _empty(figure)
+    for number, (name, found) in enumerate(conditions):
+        colour, _, marker = look(number)
+        shift = 0.3 * ((len(conditions) - 1) / 2 - number)
+        for row, comparison in enumerate(reversed(found)):
+            difference = comparison.difference
+            if difference.n > 1:
+                axis.plot([difference.low, difference.high], [row + shift] * 2, color=colour, linewidth=1.5)
+            axis.plot(difference.mean, row + shift, linestyle="", marker=marker, markersize=6, color=colour,
+                      label=None if row else name)
+    axis.axvline(0, color=INK, linewidth=1)
+    axis.set_yticks(range(len(pairs)), [f"{c.level} − {c.reference}" for c in reversed(pairs)])
+    axis.set(xlabel="difference in validation accuracy (points)", ylim=(-0.6, len(pairs) - 0.4))
+    _legend_below(figure, axis)
+    return figure
+
+
+def tornado(rows: Sequence[Mapping], reference_seconds: float) -> BookFigure:
     """What each choice is worth: one bar a study from its worst level to its best, against the shared reference.
 
     ``rows`` have ``study``, ``span`` (an ``Estimate``, by which they are ordered), ``low`` and ``high``, each a (level,
-    difference in points as an ``Estimate``, time an epoch over the reference's). Left: points of accuracy, whiskers the
-    ends' 95 % intervals; right: the two levels' time.
+    difference in points as an ``Estimate``, seconds an epoch). Left: points of accuracy, whiskers the ends' 95 %
+    intervals; right: the two levels' time, and the reference's, ``reference_seconds``, as a line.
     """
     ordered = sorted(rows, key=lambda row: row["span"].mean)
     figure, (points, time) = new_figure(2, width=4.0, height=1.0 + 0.66 * len(rows))
@@ -229,10 +254,10 @@ def tornado(rows: Sequence[Mapping]) -> BookFigure:
     points.set(xlim=(min(reach) - room, max(reach) + room), xlabel="difference in validation accuracy (points)")
     points.set_yticks(range(len(rows)), [row["study"] for row in ordered])
     time.set_yticks(range(len(rows)), [""] * len(rows))
-    time.set(xscale="log", xlabel="time an epoch, reference = 1")
+    time.set(xscale="log", xlabel="seconds an epoch (line: the reference)")
     plain_log_ticks(time.xaxis)
     time.tick_params(axis="x", which="both", labelsize=8)
-    for axis, place in ((points, 0), (time, 1)):
+    for axis, place in ((points, 0), (time, reference_seconds)):
         axis.axvline(place, color=INK, linewidth=1)
         axis.set_ylim(-0.6, len(rows) - 0.4)
     time.plot([], [], linestyle="", marker="v", color=COLOURS[1], label="the study's worst level")

@@ -24,6 +24,8 @@ NOTHING = "There is nothing to compare yet."
 DIVERGED = "diverged"
 # The accuracy of guessing among ten classes: where a learning curve begins.
 CHANCE = 0.1
+# Two spans of gradient norms count as the same within so many factors of ten: a fourth of the norm more or less.
+SPAN_SAME_WITHIN = 0.1
 # A column with a text of more characters than this breaks its lines.
 LONG_TEXT = 40
 # A list of so many verdicts is led by a sentence that sums them up, and folded.
@@ -34,6 +36,7 @@ WORDS = {
     "higher": "higher", "lower": "lower", "same": "the same", "unclear": "no difference found",
     "suggestive": "not after correction", "one seed": "one seed", "none": "–", "diverged": DIVERGED,
 }
+WORDS_OF_TIME = WORDS | {"higher": "later", "lower": "sooner"}
 
 
 def compare(
@@ -258,9 +261,10 @@ def signed(difference: stats.Estimate, digits: int = 2) -> str:
 
 
 def verdicts(
-    comparisons: Sequence[Comparison], what: str = "final validation accuracy", unit: str = "points", digits: int = 2
+    comparisons: Sequence[Comparison], what: str = "final validation accuracy", unit: str = "points", digits: int = 2,
+    words: Mapping[str, str] = WORDS,
 ) -> str:
-    """The verdict on every level, as a Markdown list."""
+    """The verdict on every level, as a Markdown list; ``words`` as for :func:`in_short`."""
     if not comparisons:
         return NOTHING
     if all(comparison.word == "one seed" for comparison in comparisons):
@@ -271,38 +275,44 @@ def verdicts(
     lines = "\n".join(f"- {stats.comparison_verdict(what, comparison, unit, digits)}" for comparison in comparisons)
     if len(comparisons) < LONG_LIST:
         return lines
-    return f"{in_short(comparisons, what, unit)}\n\n:::{{dropdown}} Each comparison with its interval\n{lines}\n:::"
+    return _folded(in_short(comparisons, what, unit, words), lines)
 
 
 def in_short(
-    comparisons: Sequence[Comparison], what: str = "final validation accuracy", unit: str = "points"
+    comparisons: Sequence[Comparison], what: str = "final validation accuracy", unit: str = "points",
+    words: Mapping[str, str] = WORDS,
 ) -> str:
     """What several comparisons show, in one sentence: with which levels a figure is higher, lower, the same.
 
     For example "Final validation accuracy, against *none*: higher with no level; lower with *b*; no difference found
-    with *a*." Levels that are compared with another than most are have a sentence of their own.
+    with *a*." Levels that are compared with another than most are have a sentence of their own. ``words`` says how
+    each outcome reads: :data:`WORDS`, or :data:`WORDS_OF_TIME` of a figure that is a time.
     """
     if not comparisons:
         return NOTHING
     (usual, count), *_ = Counter(comparison.reference for comparison in comparisons).most_common(1)
     if 2 * count > len(comparisons) > count:
         apart = [c for c in comparisons if c.reference != usual]
-        return " ".join(in_short(part, what, unit) for part in (with_reference(comparisons, usual), apart))
+        return " ".join(in_short(part, what, unit, words) for part in (with_reference(comparisons, usual), apart))
     usual = usual if count == len(comparisons) else None
     named: dict[str, list[str]] = {}
     for c in comparisons:
         beside = "" if c.reference == usual else f" (against *{c.reference}*)"
         named.setdefault(c.word, []).append(f"*{c.level}*{beside}")
     margin = f" within ±{comparisons[0].same_within:g} {unit}".rstrip()
-    said = WORDS | {"same": f"the same{margin}", "suggestive": "not enough for a difference after correction",
+    said = dict(words) | {"same": f"the same{margin}", "suggestive": "not enough for a difference after correction",
                     "one seed": "no verdict yet (one pair of runs)", "none": "no pair of runs yet"}
-    # A comma between names that have commas themselves is lost.
-    between = " and " if any("," in c.level for c in comparisons) else ", "
-    parts = [f"{said[word]} with {between.join(named[word])}" for word in said if word in named]
+    parts = [f"{said[word]} with {listed(named[word])}" for word in said if word in named]
     if "higher" not in named and len(comparisons) > 1 and any(c.difference.n > 1 for c in comparisons):
-        parts.insert(0, "higher with no level" if "lower" in named else "no level is shown to be higher or lower")
+        parts.insert(0, f"{said['higher']} with no level" if "lower" in named else
+                     f"no level is shown to be {said['higher']} or {said['lower']}")
     against = f", against *{usual}*" if usual else ""
     return f"{what[0].upper()}{what[1:]}{against}: {'; '.join(parts)}."
+
+
+def listed(names: Sequence[str]) -> str:
+    """Names in a row, as a sentence has them: between names that have commas themselves another comma would be lost."""
+    return (" and " if any("," in name for name in names) else ", ").join(names)
 
 
 def bullets(*sentences: str) -> str:
@@ -319,21 +329,46 @@ def compare_by_setting(results: StudyResults, reference: str) -> list[Comparison
     return compare_planned(finals(results), pairs)
 
 
-def verdicts_by_setting(comparisons: Sequence[Comparison], reference: str, heading: str) -> str:
-    """The verdicts on :func:`compare_by_setting`, as a Markdown list.
+def in_short_by_setting(
+    comparisons: Sequence[Comparison], heading: str, what: str = "final validation accuracy"
+) -> list[str]:
+    """:func:`in_short` of :func:`compare_by_setting`, a sentence a setting.
 
-    ``heading`` names the setting at the head of a line: ``"Batches of {}"``.
+    ``heading`` names the setting at the head of a sentence: ``"Batches of {}"``.
     """
-    lines = []
+    return [in_short(of_setting, f"{heading.format(setting)}: {what}")
+            for setting, of_setting in _under_setting(comparisons).items()]
+
+
+def verdicts_by_setting(
+    comparisons: Sequence[Comparison], heading: str, what: str = "final validation accuracy"
+) -> str:
+    """The verdicts on :func:`compare_by_setting`, a Markdown list; ``heading`` as for :func:`in_short_by_setting`."""
+    lines = "\n".join(
+        f"- {heading.format(setting)}: {stats.comparison_verdict(what, comparison)}"
+        for setting, of_setting in _under_setting(comparisons).items() for comparison in of_setting)
+    if len(comparisons) < LONG_LIST:
+        return lines or NOTHING
+    return _folded(bullets(*in_short_by_setting(comparisons, heading, what)), lines)
+
+
+def _under_setting(comparisons: Sequence[Comparison]) -> dict[str, list[Comparison]]:
+    """A crossed study's comparisons by setting, which their levels' names then do without."""
+    settings: dict[str, list[Comparison]] = {}
     for comparison in comparisons:
         level, _, setting = comparison.level.partition(CROSS)
-        short = replace(comparison, level=level, reference=reference)
-        lines.append(f"- {heading.format(setting)}: {stats.comparison_verdict('validation accuracy', short)}")
-    return "\n".join(lines) or NOTHING
+        reference = comparison.reference.partition(CROSS)[0]
+        settings.setdefault(setting, []).append(replace(comparison, level=level, reference=reference))
+    return settings
 
 
-def changes_by_setting(results: StudyResults, reference: str, base: str) -> str:
-    """Whether what a level gains over ``reference`` depends on the setting of a crossed study: a Markdown list.
+def _folded(summary: str, lines: str) -> str:
+    """A list of verdicts, folded below what sums it up."""
+    return f"{summary}\n\n:::{{dropdown}} Each comparison with its interval\n{lines}\n:::"
+
+
+def changes_by_setting(results: StudyResults, reference: str, base: str) -> list[Comparison]:
+    """Whether what a level gains over ``reference`` depends on the setting of a crossed study.
 
     Each level's gain under every other setting against its gain under ``base``, by seed: a difference of differences,
     since one verdict under each setting says nothing of their difference.
@@ -347,32 +382,62 @@ def changes_by_setting(results: StudyResults, reference: str, base: str) -> str:
         (main + CROSS + setting, main + CROSS + base)
         for main in results.study.mains if main != reference for setting in results.study.settings if setting != base
     ]
-    return verdicts(compare_planned(gains, pairs), f"gain over *{reference}*")
+    return compare_planned(gains, pairs)
 
 
-def carried_over(
-    narrow: StudyResults, comparisons: Sequence[Comparison], wide: StudyResults,
-    where: Literal["width", "epochs"] = "width", column: str = "val_accuracy",
-) -> str:
-    """Whether a study's conclusions hold in another that differs in ``where``: a Markdown list, a line a pair.
+def ranges_over_settings(results: StudyResults) -> dict[str, pd.Series]:
+    """How far a level's final accuracies lie apart over a crossed study's settings, by level and seed: in points.
 
-    ``comparisons`` are those of ``narrow``, of the final figure ``column``; each study's are corrected for its own.
+    Only levels that were trained under every setting. A run that diverged leaves its seed without a range, NaN: with it
+    the range would have no upper end.
     """
-    def said(comparison: Comparison, results: StudyResults) -> str:
+    values, ranges = finals(results), {}
+    for main in results.study.mains:
+        under = [values.get(main + CROSS + setting) for setting in results.study.settings]
+        if all(found is not None for found in under):
+            by_seed = pd.concat(under, axis=1, join="inner")
+            ranges[main] = by_seed.max(axis=1, skipna=False) - by_seed.min(axis=1, skipna=False)
+    return ranges
+
+
+def compare_spans(results: StudyResults, step: int, pairs: Sequence[tuple[str, str]]) -> list[Comparison]:
+    """How many factors of ten the layers' gradient norms lie apart at a step, in pairs of levels, over their seeds."""
+    spans = {
+        level: stats.gradient_span(results.gradients[results.gradients["level"] == level], step)
+        for level in results.levels
+    }
+    return compare_planned(with_lost(results, spans), pairs, SPAN_SAME_WITHIN)
+
+
+def repeated(
+    narrow: StudyResults, comparisons: Sequence[Comparison], other: StudyResults,
+    where: Literal["width", "epochs"] = "width", column: str = "val_accuracy",
+) -> list[tuple[str, list[Comparison]]]:
+    """The pairs of levels that two studies compare, as each finds them: under what conditions, and the comparisons.
+
+    The studies differ in ``where``. ``comparisons`` are those of ``narrow``, of the final figure ``column``; each
+    study's are corrected for its own.
+    """
+    there = compare(other, column)
+    before = picked(comparisons, [(c.level, c.reference) for c in there])
+    after = picked(there, [(c.level, c.reference) for c in before])
+    configs = (next(iter(results.configs.values()), results.study.config(results.study.reference, 0))
+               for results in (narrow, other))
+    return [(f"at width {config.width}" if where == "width" else f"over {config.epochs} epochs", found)
+            for config, found in zip(configs, (before, after), strict=True)]
+
+
+def carried_over(conditions: Sequence[tuple[str, Sequence[Comparison]]]) -> str:
+    """Whether a study's conclusions hold in another: a Markdown list of :func:`repeated`, a line a pair."""
+    def said(comparison: Comparison, under: str) -> str:
         if not comparison.difference.n:
             return "every pair lost a run that diverged" if comparison.lost else "no pair of runs yet"
-        config = next(iter(results.configs.values()))
-        under = f"at width {config.width}" if where == "width" else f"over {config.epochs} epochs"
         return f"{under} {signed(comparison.difference)} points (n = {comparison.difference.n})"
 
-    there = compare(wide, column)
-    first = {(c.level, c.reference): c for c in picked(comparisons, [(c.level, c.reference) for c in there])}
-    lines = []
-    for c in there:
-        if before := first.get((c.level, c.reference)):
-            lines.append(f"- *{c.level}* against *{c.reference}*: {said(before, narrow)}, {said(c, wide)}; "
-                         f"{stats.carried_over(before, c)}.")
-    return "\n".join(lines) or NOTHING
+    (here, first), (there, second) = conditions
+    return "\n".join(
+        f"- *{after.level}* against *{after.reference}*: {said(before, here)}, {said(after, there)}; "
+        f"{stats.carried_over(before, after)}." for before, after in zip(first, second, strict=True)) or NOTHING
 
 
 def compare_times(
@@ -397,7 +462,10 @@ def time_verdicts(times: Mapping[float, tuple[list[Comparison], list[str]]]) -> 
     paragraphs = []
     for target, (comparisons, slow) in times.items():
         percent = f"{100 * target:.0f} %"
-        paragraphs.append(verdicts(comparisons, f"time to {percent}", "epochs"))
+        if slow and not comparisons:
+            paragraphs.append(f"No two that are to be compared reach {percent} with every seed.")
+        else:
+            paragraphs.append(verdicts(comparisons, f"time to {percent}", "epochs", words=WORDS_OF_TIME))
         if slow:
             paragraphs.append(f"Not compared in the time to {percent}, which not every seed reaches: "
                               f"{', '.join(f'*{level}*' for level in slow)}.")
