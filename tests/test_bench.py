@@ -31,7 +31,9 @@ from cifarlab.bench import (
     products,
     race,
     reading,
+    starting,
     steps,
+    together,
     trials,
 )
 from cifarlab.config import RunConfig
@@ -101,7 +103,8 @@ def test_every_variant_says_why_it_might_matter():
 
 @pytest.mark.parametrize("name", ["first layer's inputs padded from 3 to 8 channels",
                                   "norm and ReLU computed again in backward", "ReLU not in place",
-                                  "pooling before ReLU", "gradient of the filters by matrix products"])
+                                  "pooling before ReLU", "gradient of the filters by matrix products",
+                                  "gradient of the last block's filters by matrix products"])
 def test_a_variant_that_should_change_nothing_but_speed_gives_the_same_gradients(name):
     inputs = data.normalise(data.synthetic(8).pixels, "half")
     gradients = []
@@ -113,6 +116,53 @@ def test_a_variant_that_should_change_nothing_but_speed_gives_the_same_gradients
     for plain, changed in zip(*gradients, strict=True):
         same = changed[:, :3] if changed.shape != plain.shape else changed
         assert torch.allclose(plain, same, rtol=1e-4, atol=1e-4 * plain.abs().max())
+
+
+def test_images_one_by_one_are_the_same_images():
+    pool = data.synthetic(5)
+    inputs, labels = zip(*steps.AsPictures(pool), strict=True)
+    assert torch.allclose(torch.stack(inputs), data.normalise(pool.pixels, "half"), atol=1e-6)
+    assert list(labels) == pool.labels.tolist()
+
+
+def test_networks_trained_together_learn_what_each_learns_alone():
+    pool = data.synthetic(24)
+    config = RunConfig.of(width=4, batch_size=8, precision="float32")
+    networks = [models.build(config.with_(seed=seed)) for seed in (0, 1, 2)]
+    joined = together.together(networks)
+    images = data.normalise(pool.pixels, "half").chunk(3)
+    logits = joined.train()(torch.cat(images, dim=1))
+    logits.square().sum().backward()
+    gradient = dict(joined.named_parameters())["stage1.0.conv.weight"].grad.chunk(3)
+    for number, (network, own) in enumerate(zip(networks, images, strict=True)):
+        alone = network.train()(own)
+        assert torch.allclose(logits[:, number], alone, atol=1e-5)
+        alone.square().sum().backward()
+        assert torch.allclose(gradient[number], network.stage1[0].conv.weight.grad, rtol=1e-3, atol=1e-3)
+    before = joined.classifier.weight.detach().clone()
+    assert before.shape == (3, 32, 10)
+    count = sum(parameter.numel() for parameter in joined.parameters())
+    assert count == 3 * sum(parameter.numel() for parameter in networks[0].parameters())
+
+
+def test_seeds_in_one_step_train_as_many_networks_either_way(monkeypatch):
+    trained = []
+    monkeypatch.setattr(together, "trainer", lambda config, pool, seeds, times=1: (
+        lambda: trained.append((seeds, times, len(pool)))))
+    monkeypatch.setattr(data, "load_cifar10", lambda train: data.synthetic(64))
+    found = packing.seeds_in_one_step(width=4, seeds=3, images=32, rounds=1)
+    assert trained == 2 * [(1, 3, 32), (3, 1, 32)]
+    assert (len(found["one_by_one"]), len(found["at_once"])) == (1, 1)
+
+
+def test_together_training_moves_every_networks_weights(monkeypatch):
+    joined = []
+    build = together.together
+    monkeypatch.setattr(together, "together", lambda networks: joined.append(build(networks)) or joined[0])
+    train = together.trainer(RunConfig.of(width=2, batch_size=8, precision="float32"), data.synthetic(16), seeds=2)
+    before = [parameter.detach().clone() for parameter in joined[0].parameters()]
+    train()
+    assert not any(torch.equal(old, new) for old, new in zip(before, joined[0].parameters(), strict=True))
 
 
 def test_variants_that_say_nothing_on_a_processor_are_left_out():
@@ -220,7 +270,7 @@ def test_goals_stand_beside_what_was_measured_and_say_why_not():
         ("5 times the original's loop at width 64", "4.00 (4.00 to 4.00)", "not met"),
         ("4 times the original's loop at width 16", "4.00 (4.00 to 4.00)", "met"),
         ("60 % of the matrix product's rate at width 64", "80 % (64 % to 96 %)", "met"),
-        ("a run takes less than 5 s beside its training", "9.0 s (8.0 s to 10.0 s)", "not met"),
+        ("the smallest run takes less than 5 s beside its training", "9.0 s (8.0 s to 10.0 s)", "not met"),
     ]
     # An image takes 8e9 / 100 operations and the original 25 of them a second: 2e9, a fifth of the product's rate.
     assert "already computes at 20 %" in rows[0]["why"]
@@ -405,6 +455,14 @@ def test_runs_are_read_in_a_process_of_their_own():
     assert all(answer["seconds"] > 0 for answer in read)
 
 
+def test_the_process_that_starts_runs_says_what_memory_it_needed(monkeypatch):
+    monkeypatch.setattr(starting, "RUNS", (1,))
+    (found,) = starting.measure()
+    # It reckons how long its runs will take, from their networks, and needs PyTorch for that; it trains nothing.
+    assert found["runs"] == 1
+    assert 2e7 < found["peak_memory_bytes"] < 1e9
+
+
 PEAKS = """
 import subprocess, sys
 from cifarlab import provenance
@@ -446,7 +504,7 @@ def test_the_digest_of_a_benchmark_sees_what_it_imports_and_no_more(monkeypatch)
     seen = {}
     monkeypatch.setattr(provenance, "digest_of", lambda paths: seen.update({path.stem: path for path in paths}))
     answers.bench_digest("growth")
-    assert set(seen) == {"allocator", "growth", "measuring", "point", "reading", "textbook"}
+    assert set(seen) == {"allocator", "growth", "measuring", "point", "reading", "starting", "textbook"}
     assert all(path.is_file() for path in seen.values())
 
 

@@ -210,8 +210,10 @@ def test_runs_are_packed_as_far_as_cores_and_memory_go(monkeypatch, gigabytes, w
     assert packing.shared_out(configs, 7, "cpu") == [(configs, 7)]
 
 
-@pytest.mark.parametrize(("gigabytes", "expected"), [(64, 4), (9, 2), (1, 1)])
-def test_on_a_gpu_wide_runs_are_packed_too(monkeypatch, gigabytes, expected):
+@pytest.mark.parametrize(("gigabytes", "card", "expected"),
+                         [(64, 80, 4), (9, 80, 2), (1, 80, 1), (64, 30, 2), (64, 8, 1)])
+def test_on_a_gpu_wide_runs_are_packed_too(monkeypatch, gigabytes, card, expected):
+    """As far as the host's memory and the card's hold them."""
     from types import SimpleNamespace
 
     import psutil
@@ -220,6 +222,7 @@ def test_on_a_gpu_wide_runs_are_packed_too(monkeypatch, gigabytes, expected):
     monkeypatch.setattr(runner, "choose_device", lambda name: SimpleNamespace(type="cuda"))
     monkeypatch.setattr(packing, "cores", lambda: 4)
     monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=gigabytes * 1e9))
+    monkeypatch.setattr(packing, "memory_on", lambda device: card)
     configs = [RunConfig.of(width=width, seed=seed) for width in (16, 256) for seed in range(4)]
     assert packing.shared_out(configs, None, "cuda") == [(configs, expected)]
     assert packing.shared_out(configs[:1], None, "cuda") == [(configs[:1], 1)]

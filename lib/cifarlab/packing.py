@@ -10,10 +10,14 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cifarlab import execution
 from cifarlab.config import RunConfig
 from cifarlab.processor import cores
+
+if TYPE_CHECKING:
+    import torch
 
 # Up to this width, a run a core on one thread each finishes more runs an hour than one run on all threads
 # (results/bench/packing.json, drawn in the chapter on speed).
@@ -59,25 +63,34 @@ def memory_here() -> float:
     return free / 1e9
 
 
+def memory_on(device: torch.device) -> float:
+    """The free memory of a GPU in GB."""
+    import torch
+
+    return torch.cuda.mem_get_info(device)[0] / 1e9
+
+
 def shared_out(
     configs: Sequence[RunConfig], workers: int | None, device: str
 ) -> list[tuple[Sequence[RunConfig], int]]:
     """Split runs into groups, each with how many of it are trained at once.
 
-    One a core, or fewer where the memory that is free now is less than so many of the widest would take. On processors
-    only narrow ones are packed so, and come first; a lone one has all cores.
+    One a core, or fewer where the memory that is free now is less than so many of the widest would take; beside a GPU
+    also where the card's is. On processors only narrow ones are packed so, and come first; a lone one has all cores.
 
     Raises:
         cifarlab.runner.DeviceError: the device is not known or not there.
     """
     from cifarlab.runner import choose_device  # needs torch
 
-    on_gpu = choose_device(device).type == "cuda"  # refused here once, not by every run
+    chosen = choose_device(device)  # refused here once, not by every run
     if workers is not None:
         return [(configs, workers)]
-    if on_gpu:
-        # One alone leaves the card waiting for the host most of the time (results/bench-h200/gpu.json).
-        return [(configs, max(1, min(cores_here(), int(memory_here() / ON_A_GPU), len(configs))))]
+    if chosen.type == "cuda":
+        # One alone leaves the card waiting for the host most of the time (results/bench-h200/gpu.json). What it holds
+        # on the card, its library included, is reckoned with as what it would hold in a processor's memory.
+        fit = min(int(memory_here() / ON_A_GPU), int(memory_on(chosen) / max(map(memory, configs), default=1)))
+        return [(configs, max(1, min(cores_here(), fit, len(configs))))]
     narrow = [config for config in configs if config.width <= PACKED_WIDTH]
     wide = [config for config in configs if config.width > PACKED_WIDTH]
     fit = int(memory_here() / max(map(memory, narrow), default=1))

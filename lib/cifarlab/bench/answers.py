@@ -63,7 +63,10 @@ def bench_digest(name: str) -> str:
 
 
 def made_by_todays_code(answer: Mapping[str, Any]) -> bool:
-    """Whether today's code would measure the same: neither what is measured nor how has changed since."""
+    """Whether today's code would measure the same thing: how it measures has not changed since, nor what is computed.
+
+    Earlier code that gives the same numbers counts, as it does for a run (:data:`cifarlab.provenance.SAME_NUMBERS`).
+    """
     facts = answer["provenance"]
     return provenance.made_by_todays_code(facts) and facts.get("bench_digest") == bench_digest(answer["name"])
 

@@ -21,9 +21,14 @@ def _speed(row: Mapping[str, Any]) -> float:
     return statistics.median(row["images_per_second"])
 
 
+def _shares(card: Mapping[str, Any], row: Mapping[str, Any]) -> list[float]:
+    """The row's arithmetic a second over that of the large matrix product, one a round."""
+    return [speed * row["flops_per_image"] / _product(card) for speed in row["images_per_second"]]
+
+
 def _share(card: Mapping[str, Any], row: Mapping[str, Any]) -> float:
-    """The row's arithmetic a second over that of the large matrix product."""
-    return _speed(row) * row["flops_per_image"] / _product(card)
+    """The median of :func:`_shares`."""
+    return statistics.median(_shares(card, row))
 
 
 def loops(card: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -63,7 +68,7 @@ def verdicts(card: Mapping[str, Any]) -> list[str]:
         reached = [f"{goals.percent(_share(card, row))} with batches of {row['batch_size']:,d}"
                    f"{', compiled' if row['compiled'] else ''}"
                    for row in sorted(ours, key=lambda row: (row["batch_size"], row["compiled"]))]
-        met = "met" if max(_share(card, row) for row in ours) >= goal else "not met"
+        met = goals.outcome(_shares(card, max(ours, key=lambda row: _share(card, row))), goal)
         sentences.append(f"The goal, {goals.percent(goal)} of the matrix product's rate at width {width}, is {met}: "
                          f"{'; '.join(reached)}.")
         step = {(row["batch_size"], row["compiled"]): row["batch_size"] / _speed(row) for row in ours}

@@ -108,7 +108,7 @@ def table(
     parts = [f"{what} {statistics.median(packing['overhead'][name]):.1f} s"
              for name, what in (("imports", "imports"), ("reading", "reading and checking the data"))
              if name in packing["overhead"]]
-    add(f"a run takes less than {OVERHEAD_SECONDS:g} s beside its training", packing["overhead"]["seconds"],
+    add(f"the smallest run takes less than {OVERHEAD_SECONDS:g} s beside its training", packing["overhead"]["seconds"],
         OVERHEAD_SECONDS,
         f"Of it, {' and '.join(parts)}; a fresh process does both for each run." if parts else
         "Each run is a fresh process that imports everything and reads and checks the data; no part was timed alone.",

@@ -1,10 +1,10 @@
-"""How time and memory grow: with batch, width, depth, kernel, images, epochs, processes, and the runs that are read."""
+"""How time and memory grow: with batch, width, depth, kernel, images, epochs, processes, runs started and runs read."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from cifarlab.bench import reading
+from cifarlab.bench import reading, starting
 from cifarlab.bench.measuring import points
 
 # One thing varied at a time, about a narrow ResNet-9.
@@ -21,7 +21,7 @@ PROCESSES = (1, 2, 4)
 
 
 def measure(seconds: float = 3.0) -> dict[str, Any]:
-    """Rows of ``factor``, ``value`` and what :func:`cifarlab.bench.point.measure` says; processes at once; reading."""
+    """Rows of ``factor``, ``value`` and what :func:`cifarlab.bench.point.measure` says; what numbers of runs take."""
     rows = []
     for factor, values in FACTORS.items():
         for value in values:
@@ -33,7 +33,10 @@ def measure(seconds: float = 3.0) -> dict[str, Any]:
     for value in EPOCHS:
         (point,) = points([{"config": BASE, "images": 2_000, "epochs": value}])
         rows.append({"factor": "epochs", "value": value, **point})
-    return {"rows": rows, "processes": [together(count, seconds) for count in PROCESSES], "reading": reading.measure()}
+    return {
+        "rows": rows, "processes": [together(count, seconds) for count in PROCESSES],
+        "starting": starting.measure(), "reading": reading.measure(),
+    }
 
 
 def together(count: int, seconds: float) -> dict[str, Any]:

@@ -7,17 +7,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 
-from cifarlab import execution, runner, store
-from cifarlab.bench import ceiling
+from cifarlab import data, execution, runner, store
+from cifarlab.bench import together
 from cifarlab.bench.measuring import alternate, points
 from cifarlab.config import PRESETS, RunConfig
-from cifarlab.precision import multiplies_in
 
 
 def one_or_many(width: int, cores: int, rounds: int = 3, seconds: float = 5.0) -> dict[str, Any]:
@@ -32,33 +29,17 @@ def one_or_many(width: int, cores: int, rounds: int = 3, seconds: float = 5.0) -
     return {"width": width, "cores": cores, "one_run": alone, "a_run_a_core": together}
 
 
-def seeds_in_one_step(width: int, seeds: int = 4, batch_size: int = 128, rounds: int = 3) -> dict[str, Any]:
-    """Seconds of all convolutions of ``seeds`` networks, forward and backward: one network after the other, or at once.
+def seeds_in_one_step(width: int, seeds: int = 4, images: int = 2_560, rounds: int = 3) -> dict[str, Any]:
+    """Seconds of training ``seeds`` networks on so many images each: one after the other, or all in the same steps.
 
-    At once they are grouped convolutions, one group a network, which is what vectorising over seeds comes to.
+    In the same steps their convolutions are grouped, which is what vectorising over seeds comes to.
     """
     config, _ = runner.resolve_precision(RunConfig.of(width=width, precision="auto"), torch.device("cpu"))
-    dtype = multiplies_in(config.precision)
-
-    def passes(groups: int, repeats: int) -> Callable[[], None]:
-        tensors = []
-        for layer, inputs, _ in ceiling.layer_shapes(config).values():
-            outputs, channels, side, _ = layer.weight.shape
-            x, w = (
-                torch.randn(*shape).to(dtype).contiguous(memory_format=torch.channels_last).requires_grad_()
-                for shape in ((batch_size, groups * channels, *inputs[2:]), (groups * outputs, channels, side, side))
-            )
-            tensors.append((x, w, layer.padding))
-
-        def run() -> None:
-            for _ in range(repeats):
-                for x, w, padding in tensors:
-                    F.conv2d(x, w, padding=padding, groups=groups).sum().backward()
-
-        return run
-
-    return {"width": width, "seeds": seeds} | alternate(
-        {"one_by_one": passes(1, seeds), "at_once": passes(seeds, 1)}, rounds)
+    pool = data.load_cifar10(train=True).take(torch.arange(images))
+    return {"width": width, "seeds": seeds, "images": images} | alternate({
+        "one_by_one": together.trainer(config, pool, seeds=1, times=seeds),
+        "at_once": together.trainer(config, pool, seeds=seeds),
+    }, rounds)
 
 
 # What a run's kernel imports and reads before it trains: each printed with the seconds that it took.

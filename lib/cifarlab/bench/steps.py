@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
+from torch.utils.data import DataLoader, Dataset
 
 from cifarlab import data, models
 from cifarlab.bench.by_products import by_products
@@ -28,11 +29,12 @@ class Step:
     update: Literal["fused", "foreach", "one by one"] = "fused"
     whole_bfloat16: bool = False
     prepared: bool = False
+    one_by_one: bool = False
     input_channels: int = 3
     inplace: bool = True
     pool_first: bool = False
     recomputed: bool = False
-    gradient_by_products: bool = False
+    gradient_by_products: tuple[str, ...] = ()
     without_units: bool = False
     frozen: tuple[str, ...] = ()
     onednn_rounds: bool = False
@@ -52,6 +54,7 @@ WITHOUT = {
     "optimizer not fused": Step(update="one by one"),
     "ReLU not in place": Step(inplace=False),
     "loss read every step": Step(read_loss=True),
+    "images decoded and stacked one by one": Step(one_by_one=True),
 }
 # Tried and not kept. And ours once more, to see the noise.
 TRIED = {
@@ -66,7 +69,8 @@ TRIED = {
     "batch of 256": Step(batch_size=256),
     "batch of 512": Step(batch_size=512),
     "torch.compile": Step(compiled=True),
-    "gradient of the filters by matrix products": Step(gradient_by_products=True),
+    "gradient of the filters by matrix products": Step(gradient_by_products=("prep", "stage")),
+    "gradient of the last block's filters by matrix products": Step(gradient_by_products=("stage3.1",)),
     "the way of processors without bfloat16 units": Step(without_units=True),
     "first half of the convolutions frozen": Step(frozen=("prep", "stage1")),
 }
@@ -86,6 +90,23 @@ class Recomputed(nn.Module):
         return checkpoint(lambda x: self.relu(self.norm(x)), x, use_reentrant=False, preserve_rng_state=False)
 
 
+class AsPictures(Dataset):
+    """Images one by one as a textbook's loop has them: a PIL image, turned into a tensor and normalised."""
+
+    def __init__(self, pool: data.Images) -> None:
+        from torchvision import transforms  # of all ways to make a step only this one needs it
+
+        self.pictures, self.labels = pool.pixels.numpy(), pool.labels
+        self.transform = transforms.Compose([
+            transforms.ToPILImage(), transforms.ToTensor(), transforms.Normalize((0.5,) * 3, (0.5,) * 3)])
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        return self.transform(self.pictures[index]), self.labels[index]
+
+
 def padded(layer: nn.Conv2d, channels: int) -> nn.Conv2d:
     """The same convolution for inputs of ``channels`` channels, those that it did not have being ignored."""
     wide = nn.Conv2d(channels, layer.out_channels, layer.kernel_size, padding=layer.padding, bias=False)
@@ -100,7 +121,7 @@ def network_of(step: Step, config: RunConfig) -> nn.Module:
     model = models.build(config)
     if step.input_channels > 3:
         model.prep.conv = padded(model.prep.conv, step.input_channels)
-    for module in list(model.modules()):
+    for name, module in list(model.named_modules()):
         if isinstance(module, nn.ReLU):
             module.inplace = step.inplace
         if isinstance(module, models.ConvBlock) and step.recomputed:
@@ -109,7 +130,7 @@ def network_of(step: Step, config: RunConfig) -> nn.Module:
             relu = module.relu
             del module.relu
             module.add_module("relu", relu)  # last, after pooling
-        if isinstance(module, models.ConvBlock) and step.gradient_by_products:
+        if isinstance(module, models.ConvBlock) and name.startswith(step.gradient_by_products):
             module.conv = by_products(module.conv)
     for name in step.frozen:
         model.get_submodule(name).requires_grad_(False)
@@ -128,15 +149,25 @@ def stepper(step: Step, width: int, pool: data.Images) -> Callable[[], None]:
         optimizer = torch.optim.Adam(model.parameters(), lr=config.learning_rate, foreach=step.update == "foreach")
     network = torch.compile(model) if step.compiled else model
     prepared = data.normalise(pool.pixels, config.input_norm).bfloat16() if step.prepared else None
+    loader = DataLoader(AsPictures(pool), step.batch_size) if step.one_by_one else None
 
-    def train() -> None:
+    def batches() -> Iterator[tuple[Tensor, Tensor]]:
+        if loader is not None:
+            yield from loader
+            return
         for start in range(0, len(pool), step.batch_size):
             some = slice(start, start + step.batch_size)
             inputs = data.normalise(pool.pixels[some], config.input_norm) if prepared is None else prepared[some]
+            yield inputs, pool.labels[some]
+
+    def train() -> None:
+        for inputs, labels in batches():
             if step.input_channels > 3:
                 inputs = F.pad(inputs, (0, 0, 0, 0, 0, step.input_channels - 3))
             if not step.channels_last:
                 inputs = inputs.contiguous()
+            elif step.one_by_one:
+                inputs = inputs.contiguous(memory_format=torch.channels_last)
             if step.whole_bfloat16:
                 inputs = inputs.bfloat16()
             rounds = torch.autocast("cpu", dtype=torch.bfloat16, enabled=step.bfloat16 and not step.whole_bfloat16)
@@ -144,7 +175,7 @@ def stepper(step: Step, width: int, pool: data.Images) -> Callable[[], None]:
                 torch.device("cpu"), step.fast_convolutions)
             with rounds, products:
                 logits = network(inputs)
-            loss = F.cross_entropy(logits.float(), pool.labels[some])
+            loss = F.cross_entropy(logits.float(), labels)
             loss.backward()
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
@@ -163,5 +194,5 @@ def applies(step: Step, units: bool, compiler: bool) -> bool:
 
     ``torch.compile`` and a gradient of one's own would go around the products that are rounded where there are none.
     """
-    needs_units = step.compiled or step.onednn_rounds or step.gradient_by_products or step.without_units
+    needs_units = step.compiled or step.onednn_rounds or bool(step.gradient_by_products) or step.without_units
     return (units or not needs_units) and (compiler or not step.compiled) and (step.fast_convolutions or not units)

@@ -25,6 +25,7 @@ WHY = {
     "every convolution by its definition": "Winograd's algorithm takes fewer multiplications.",
     "optimizer not fused": "One pass over weights, gradients and moments, not one for each operation.",
     "ReLU not in place": "One array less to write for each layer.",
+    "images decoded and stacked one by one": "All images lie in memory as bytes; a batch is cut from them in one go.",
     "loss read every step": "A GPU would wait at each reading; a processor has computed it anyway.",
     "weights in bfloat16 too": "No casting of weights; but an update below a weight's rounding is lost.",
     "images normalised beforehand, in bfloat16": "Nothing to compute for a batch but its cut; twice the bytes to keep.",
@@ -38,6 +39,7 @@ WHY = {
     "batch of 512": "Fewer and larger operations; but it changes what is learnt.",
     "torch.compile": "Joins neighbouring operations, such as norm and ReLU, into one pass over memory.",
     "gradient of the filters by matrix products": "The slowest part of most convolutions, at a matrix product's rate.",
+    "gradient of the last block's filters by matrix products": "By these layers' shapes, it is slowest there.",
     "the way of processors without bfloat16 units":
         "Rounded products in float32, large convolutions by Winograd's algorithm: fewer multiplications.",
     "first half of the convolutions frozen":
