@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import pandas as pd
-from cifarlab import captions, studies
+from cifarlab import captions, stats, studies
 from cifarlab.study_figures import pareto_front
 
 RUNS = pd.DataFrame(
@@ -75,10 +75,10 @@ def test_means_that_are_alike_as_they_are_said_have_no_highest():
 def test_the_best_of_each_line_and_of_each_setting():
     """A run that diverged is never the best, whatever it reached before."""
     assert captions.best_of_each(RUNS, "main") == (
-        "Highest mean accuracy of each: *batch, 0.01* (85.0 %); *none, 0.01* (10.0 %)."
+        "Highest mean accuracy of each: *batch / 0.01* (85.0 %); *none / 0.01* (10.0 %)."
     )
     assert captions.best_of_each(RUNS, "setting") == (
-        "Highest mean accuracy of each: *batch, 0.01* (85.0 %); *batch, 0.1* (80.0 %)."
+        "Highest mean accuracy of each: *batch / 0.01* (85.0 %); *batch / 0.1* (80.0 %)."
     )
     assert captions.best_of_each(RUNS[:0], "main") == captions.NOTHING
 
@@ -95,8 +95,25 @@ def test_a_studys_sentences_are_drawn_from_its_results():
     results = studies.ensure("decay", train=False)
     best = max(results.levels, key=lambda level: results.values("val_accuracy", level).mean())
     assert f"highest with *{best}*" in captions.of_levels(results)
-    costs = pd.Series({level: 1.0 for level in results.levels})
-    assert captions.unbeaten(results, costs, "time") == f"Unbeaten in mean accuracy and time together: *{best}*."
+    costs = pd.DataFrame({"seconds": 1.0, "macs": 2.0, "unknown": math.nan}, index=results.levels)
+    words = {"seconds": "time", "macs": "arithmetic", "unknown": "money"}
+    assert captions.unbeaten(results, costs, words) == (
+        f"Unbeaten in mean accuracy and a cost together, by time: *{best}*; by arithmetic: *{best}*.")
+
+
+def test_a_caption_tells_levels_apart_as_the_studys_verdicts_do():
+    values = {"a": series(80, 80.1, 80.5), "b": series(79, 79.3, 80), "c": series(1, 1)}
+    planned = stats.compare_pairs(values, [("b", "a")])
+    assert "*a* (80.2 %; not told apart from *b*)" in captions.extremes(values, "accuracy", "%")
+    assert "*a* (80.2 %) and" in captions.extremes(values, "accuracy", "%", known=planned)
+
+
+def test_a_caption_counts_the_conclusions_that_hold_in_both():
+    values = {"none": series(1, 2, 3), "a": series(4, 5.1, 6), "b": series(1, 3, 2)}
+    first = stats.compare_pairs(values, [("a", "none"), ("b", "none")])
+    said = captions.repeated([("narrow", first), ("wide", first)])
+    assert said == "Of what is shown narrow to be higher, lower or the same, 1 of 1 is shown wide too."
+    assert captions.repeated([("narrow", first[1:]), ("wide", first[1:])]) == captions.NOTHING
 
 
 def test_the_span_of_the_gradients_is_over_layers_of_means_over_seeds():

@@ -80,7 +80,7 @@ def test_the_note_says_where_compared_runs_are_of_different_processors(found):
     other, fact = found.provenance.popitem()
     found.provenance[other] = fact | {"cpu": fact["cpu"] | {"instructions": ["another"]}, "device": "cpu"}
     said = chapter.provenance_text(found)
-    assert "Seed 0: the levels were not all trained on one kind of processor, nor the two of " in said
+    assert "Seed 0: the levels were not all trained on one kind of processor. In " in said
     assert "warning" not in said.partition("dropdown")[2].partition(":::")[0]
 
 

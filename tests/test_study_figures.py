@@ -89,6 +89,8 @@ def test_a_tornado_has_a_bar_to_each_end_and_the_widest_range_on_top():
     assert (places["w"], places["b"]) == ((-1, "right"), (2, "left"))
     assert [tuple(one.get_xdata()) for one in time.lines if one.get_marker() == "^"][:2] == [(1.0,), (2.0,)]
     assert [1.5, 1.5] in [list(one.get_xdata()) for one in time.lines]
+    _, untimed = study_figures.tornado(rows, reference_seconds=float("nan")).axes
+    assert untimed.get_xscale() == "linear"
 
 
 def test_a_repeated_comparison_has_a_mark_and_an_interval_under_each_condition():

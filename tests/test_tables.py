@@ -83,7 +83,7 @@ def test_many_verdicts_are_summed_up_in_one_sentence():
     ]
     assert tables.in_short(several) == (
         "Final validation accuracy, against *none*: higher with *a*; lower with *b*; the same within ±0.5 points with "
-        "*c*; no difference found with *d*; not enough for a difference after correction with *e*; no verdict yet (one "
+        "*c*; no difference found with *d*; a difference only before correction with *e*; no verdict yet (one "
         "pair of runs) with *f*.")
     assert tables.in_short(several[1:3], "gap") == (
         "Gap, against *none*: higher with no level; lower with *b*; the same within ±0.5 points with *c*.")
@@ -153,6 +153,9 @@ def test_whether_a_gain_depends_on_the_setting_is_a_difference_of_differences():
     assert second == "*bare*: accuracy, against *none*: higher with *half*."
     assert tables.verdicts_by_setting(by_setting, "*{}*").splitlines()[1].startswith(
         "- *bare*: The final validation accuracy of *half* is higher than that of *none* by 5.00 points")
+    # Settings that show the same are said together.
+    alike = [replace(c, level=f"half / {name}", reference=f"none / {name}") for c in by_setting[:1] for name in "ab"]
+    assert tables.in_short_by_setting(alike, "*{}*", "accuracy") == [first.replace("plain", "a, b")]
     folded = tables.verdicts_by_setting(2 * by_setting, "*{}*")
     assert folded.startswith("- *plain*: ") and "dropdown" in folded
     ranges = tables.ranges_over_settings(found)

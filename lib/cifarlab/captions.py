@@ -12,7 +12,7 @@ from typing import Literal
 import pandas as pd
 
 from cifarlab import stats, tables
-from cifarlab.studies import StudyResults
+from cifarlab.studies import CROSS, StudyResults
 from cifarlab.study_figures import pareto_front
 
 # Also where every run diverged, or none has the figure that is asked for.
@@ -26,17 +26,21 @@ def of_levels(
 ) -> str:
     """:func:`extremes` of one final figure over a study's levels."""
     what, unit, usual = FINALS[column]
-    return extremes(tables.figures_of(results, column), what, unit, usual if digits is None else digits)
+    # Of the accuracy the page has verdicts of its own: a caption says the same.
+    known = tables.compare(results) if column == "val_accuracy" else ()
+    return extremes(tables.figures_of(results, column), what, unit, usual if digits is None else digits, known=known)
 
 
 def extremes(
-    values: Mapping[str, pd.Series], what: str, unit: str, digits: int = 1, highest_first: bool = True
+    values: Mapping[str, pd.Series], what: str, unit: str, digits: int = 1, highest_first: bool = True,
+    known: Sequence[stats.Comparison] = (),
 ) -> str:
     """Whose mean is highest and whose is lowest; ``values`` by level and seed, ``what`` they are in words.
 
     For example "The mean validation accuracy is highest with *one cycle* (84.5 %) and lowest with *constant* (75.9 %)."
     Where the seeds that both have do not tell an end from the level next to it, that is said. An end is picked after
-    looking, so it is told from that level only where the difference survives a correction for all levels.
+    looking, so it is told from that level only where the difference survives a correction for all levels; or as
+    the comparison says that was planned, where it is among ``known``.
     """
     means = {level: mean for level, series in values.items() if pd.notna(mean := series.mean())}
     if not means:
@@ -50,17 +54,20 @@ def extremes(
     above = below = after = ""
     if len(means) == 2:
         # Each is next to the other: said once.
-        after = _unsure(values, highest, lowest, 1, "; the two are not told apart")
+        after = _unsure(values, highest, lowest, 1, "; the two are not told apart", known)
     else:
-        above, below = (_unsure(values, *pair, len(means) - 1, f"; not told apart from *{pair[1]}*")
+        above, below = (_unsure(values, *pair, len(means) - 1, f"; not told apart from *{pair[1]}*", known)
                         for pair in ((highest, ascending[-2]), (lowest, ascending[1])))
     ends = [f"highest with *{highest}* ({high}{above})", f"lowest with *{lowest}* ({low}{below})"]
     return f"The mean {what} is {' and '.join(ends if highest_first else reversed(ends))}{after}."
 
 
-def _unsure(values: Mapping[str, pd.Series], end: str, other: str, planned: int, said: str) -> str:
+def _unsure(
+    values: Mapping[str, pd.Series], end: str, other: str, planned: int, said: str, known: Sequence[stats.Comparison]
+) -> str:
     """``said``, and by how little, where ``end`` is not told from ``other`` after correction; else nothing."""
-    comparison, = stats.compare_pairs(values, [(end, other)], planned=planned)
+    asked = [(end, other)]
+    comparison, = tables.picked(known, asked) or stats.compare_pairs(values, asked, planned=planned)
     # The means are over all seeds of each level, the comparison over those that both have.
     if comparison.word == ("higher" if values[end].mean() > values[other].mean() else "lower"):
         return ""
@@ -72,8 +79,8 @@ def best_of_each(
 ) -> str:
     """Where a crossed study's mean accuracy is highest: of each main level the setting, or of each setting the level.
 
-    ``runs`` as :class:`cifarlab.studies.StudyResults` has them. For example "Highest mean accuracy of each: *batch,
-    0.01* (84.4 %); *none, 0.001* (68.6 %)."
+    ``runs`` as :class:`cifarlab.studies.StudyResults` has them. For example "Highest mean accuracy of each: *batch /
+    0.01* (84.4 %); *none / 0.001* (68.6 %)."
     """
     other = "setting" if each == "main" else "main"
     finished = runs[~runs["diverged"] & runs[column].notna()]
@@ -84,25 +91,31 @@ def best_of_each(
     for one in dict.fromkeys(finished[each]):
         best = means[one].idxmax()
         main, setting = (one, best) if each == "main" else (best, one)
-        parts.append(f"*{main}, {setting}* ({100 * means[one, best]:.1f} %)")
+        parts.append(f"*{main}{CROSS}{setting}* ({100 * means[one, best]:.1f} %)")
     return f"Highest mean {what} of each: {'; '.join(parts)}."
 
 
-def unbeaten(results: StudyResults, costs: pd.Series, cost: str) -> str:
-    """Which levels no other beats in both mean validation accuracy and one cost, cheapest first.
+def unbeaten(results: StudyResults, costs: pd.DataFrame, words: Mapping[str, str]) -> str:
+    """Which levels no other beats in both mean validation accuracy and a cost, cheapest first; a cost at a time.
 
-    ``costs`` by level; ``cost`` is what they are in words.
+    ``costs`` by level, a column a cost; ``words`` says what to call each column that is asked about.
     """
-    return unbeaten_of(tables.figures_of(results, "val_accuracy"), costs, cost)
+    means = {level: values.mean() for level, values in tables.figures_of(results, "val_accuracy").items()}
+    known = {level: mean for level, mean in means.items() if pd.notna(mean)}
+    fronts = {called: pareto_front(known, costs[cost]) for cost, called in words.items()}
+    parts = [f"{called}: {_named(level for _, _, level in front)}" for called, front in fronts.items() if front]
+    return f"Unbeaten in mean accuracy and a cost together, by {'; by '.join(parts)}." if parts else NOTHING
 
 
-def unbeaten_of(accuracies: Mapping[str, pd.Series], costs: pd.Series, cost: str) -> str:
-    """As :func:`unbeaten`; ``accuracies`` by level, by seed."""
-    means = {level: s.mean() for level, s in accuracies.items()}
-    front = pareto_front({level: mean for level, mean in means.items() if pd.notna(mean)}, costs)
-    if not front:
+def repeated(conditions: Sequence[tuple[str, Sequence[stats.Comparison]]]) -> str:
+    """How many conclusions of a study hold in another; ``conditions`` as :func:`cifarlab.tables.repeated` has them."""
+    (here, first), (there, second) = conditions
+    said = [stats.carried_over(*pair) for pair in zip(first, second, strict=True) if pair[0].word in stats.CONCLUDED]
+    if not said or not any(c.difference.n for c in second):
         return NOTHING
-    return f"Unbeaten in mean accuracy and {cost} together: {_named(level for _, _, level in front)}."
+    held = sum(sentence.startswith("it carried over") for sentence in said)
+    return (f"Of what is shown {here} to be higher, lower or the same, {held} of {len(said)} "
+            f"{'is' if held == 1 else 'are'} shown {there} too.")
 
 
 def gradient_spans(gradients: pd.DataFrame, levels: Sequence[str], *steps: int) -> str:

@@ -172,8 +172,8 @@ def _source(results: StudyResults) -> str:
     seeds = sorted(results.runs["seed"].unique())
     mixed = _mixed_seeds(results)
     rounding = (
-        f" Seed{'s' * (len(mixed) > 1)} {_list(mixed)}: the levels were not all trained on one kind of processor"
-        f"{_apart(results)}. Each kind rounds in its own way, which is part of their differences; what that comes to "
+        f" Seed{'s' * (len(mixed) > 1)} {_list(mixed)}: the levels were not all trained on one kind of processor."
+        f"{_apart(results)} Each kind rounds in its own way, which is part of their differences; what that comes to "
         "between a GPU and a processor is measured in the chapter on speed." if mixed else "")
     epochs = {config.epochs for config in results.configs.values()}
     widths = {config.width for config in results.configs.values()}
@@ -231,12 +231,13 @@ def _mixed_seeds(results: StudyResults) -> list[int]:
 
 
 def _apart(results: StudyResults) -> str:
-    """In how many pairs with the reference the two runs were made on different kinds of processor."""
+    """In how many pairs with the reference the two runs were made on different kinds of processor: a sentence."""
     reference = results.study.reference
     kinds = {(run.level, run.seed): _kind(results.provenance[run.id]) for run in results.runs.itertuples()}
     pairs = [kind != kinds[reference, seed] for (level, seed), kind in kinds.items()
              if level != reference and (reference, seed) in kinds]
-    return f", nor the two of {sum(pairs)} of the {plural(len(pairs), 'pair')} with *{reference}*" if pairs else ""
+    return (f" In {sum(pairs)} of the {plural(len(pairs), 'pair')} with *{reference}* the two runs were made on "
+            "different kinds." if pairs else "")
 
 
 def plural(count: int, noun: str) -> str:

@@ -397,6 +397,10 @@ def comparison_verdict(what: str, comparison: Comparison, unit: str = "points", 
     return sentence + corrected if comparison.word == "suggestive" else sentence
 
 
+# The words of a comparison that say what is so, not that it is open.
+CONCLUDED = ("higher", "lower", "same")
+
+
 def carried_over(first: Comparison, second: Comparison) -> str:
     """Whether the conclusion of ``first`` holds in ``second``, the same comparison under other conditions.
 
@@ -404,15 +408,14 @@ def carried_over(first: Comparison, second: Comparison) -> str:
     ``"it did not carry over"`` (one finds a difference, the other none beyond ±``same_within``, and the two differ from
     each other); where either draws no conclusion, or they may be one and the same difference, that is said instead.
     """
-    concluded = {"higher", "lower", "same"}
-    if first.word not in concluded:
+    if first.word not in CONCLUDED:
         return "the first draws no conclusion that could carry over"
     if first.word == second.word:
         sized = first.word != "same" and _differ(first.difference, second.difference)
         return "it carried over" + (", but not its size" if sized else "")
     if {first.word, second.word} == {"higher", "lower"}:
         return "it turned round"
-    if second.word in concluded and _differ(first.difference, second.difference):
+    if second.word in CONCLUDED and _differ(first.difference, second.difference):
         return "it did not carry over"
     return "whether it carried over is not decided"
 

@@ -254,11 +254,16 @@ def tornado(rows: Sequence[Mapping], reference_seconds: float) -> BookFigure:
     points.set(xlim=(min(reach) - room, max(reach) + room), xlabel="difference in validation accuracy (points)")
     points.set_yticks(range(len(rows)), [row["study"] for row in ordered])
     time.set_yticks(range(len(rows)), [""] * len(rows))
-    time.set(xscale="log", xlabel="seconds an epoch (line: the reference)")
-    plain_log_ticks(time.xaxis)
+    time.set(xlabel="seconds an epoch (line: the reference)")
+    if np.isfinite(reference_seconds):
+        time.set_xscale("log")
+        plain_log_ticks(time.xaxis)
+    else:  # the benchmark did not time such networks
+        time.set_xticks([])
     time.tick_params(axis="x", which="both", labelsize=8)
     for axis, place in ((points, 0), (time, reference_seconds)):
-        axis.axvline(place, color=INK, linewidth=1)
+        if np.isfinite(place):
+            axis.axvline(place, color=INK, linewidth=1)
         axis.set_ylim(-0.6, len(rows) - 0.4)
     time.plot([], [], linestyle="", marker="v", color=COLOURS[1], label="the study's worst level")
     time.plot([], [], linestyle="", marker="^", color=COLOURS[0], label="its best level")

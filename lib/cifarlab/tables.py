@@ -300,7 +300,7 @@ def in_short(
         beside = "" if c.reference == usual else f" (against *{c.reference}*)"
         named.setdefault(c.word, []).append(f"*{c.level}*{beside}")
     margin = f" within ±{comparisons[0].same_within:g} {unit}".rstrip()
-    said = dict(words) | {"same": f"the same{margin}", "suggestive": "not enough for a difference after correction",
+    said = dict(words) | {"same": f"the same{margin}", "suggestive": "a difference only before correction",
                     "one seed": "no verdict yet (one pair of runs)", "none": "no pair of runs yet"}
     parts = [f"{said[word]} with {listed(named[word])}" for word in said if word in named]
     if "higher" not in named and len(comparisons) > 1 and any(c.difference.n > 1 for c in comparisons):
@@ -332,12 +332,15 @@ def compare_by_setting(results: StudyResults, reference: str) -> list[Comparison
 def in_short_by_setting(
     comparisons: Sequence[Comparison], heading: str, what: str = "final validation accuracy"
 ) -> list[str]:
-    """:func:`in_short` of :func:`compare_by_setting`, a sentence a setting.
+    """:func:`in_short` of :func:`compare_by_setting`, a sentence a setting; settings that show the same share one.
 
     ``heading`` names the setting at the head of a sentence: ``"Batches of {}"``.
     """
-    return [in_short(of_setting, f"{heading.format(setting)}: {what}")
-            for setting, of_setting in _under_setting(comparisons).items()]
+    settings: dict[str, list[str]] = {}
+    for setting, of_setting in _under_setting(comparisons).items():
+        settings.setdefault(in_short(of_setting, what), []).append(setting)
+    return [f"{heading.format(listed(names))}: {sentence[0].lower()}{sentence[1:]}"
+            for sentence, names in settings.items()]
 
 
 def verdicts_by_setting(
