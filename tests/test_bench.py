@@ -515,11 +515,19 @@ def test_an_answer_says_where_any_part_of_it_was_measured():
 
 def test_an_epochs_seconds_are_those_of_the_runs_kind():
     wide, narrow = RunConfig.of(width=8, precision="bfloat16"), RunConfig.of(width=4, precision="bfloat16")
-    timed = {"kinds": {costs.kind_of_run(wide).id: {"seconds_per_image": 0.001}}}
+    deep, reference = wide.with_(depth=13), wide.with_(width=16)
+    timed = {"reference": costs.kind_of_run(reference).id, "kinds": {
+        costs.kind_of_run(wide).id: {"seconds_per_image": 0.001, "ratio": [0.4, 0.5, 0.6]},
+        costs.kind_of_run(deep).id: {"seconds_per_image": 0.003, "ratio": [1.5, 1.5, 1.5]},
+        # A minute in which everything was slow, and the same thing timed beside itself.
+        costs.kind_of_run(reference).id: {"seconds_per_image": 0.009, "ratio": [0.8, 1.1, 1.2]},
+    }}
     # Seed, rate and schedule change no image's time; a part of the images takes its part of the time.
     same = wide.with_(seed=3, learning_rate=0.1, schedule="linear", epochs=2)
     assert costs.seconds_per_epoch(same, timed) == pytest.approx(40)
     assert costs.seconds_per_epoch(same.with_(train_images=10_000), timed) == pytest.approx(10)
+    assert costs.seconds_per_epoch(deep, timed) == pytest.approx(120)
+    assert costs.seconds_per_epoch(reference, timed) == pytest.approx(80)
     assert costs.seconds_per_epoch(narrow, timed) is None
     assert costs.seconds_per_epoch(wide.with_(norm="group"), timed) is None
 

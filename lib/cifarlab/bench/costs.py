@@ -45,6 +45,15 @@ def measure(images: int = 512, rounds: int = 3) -> dict[str, Any]:
 
 
 def seconds_per_epoch(config: RunConfig, answers: dict[str, Any]) -> float | None:
-    """Seconds of one epoch of ``config``, from the answers of :func:`measure`; None where its kind was not measured."""
-    found = answers["kinds"].get(kind_of_run(config).id)
-    return config.train_images * found["seconds_per_image"] if found else None
+    """Seconds of one epoch of ``config``, from the answers of :func:`measure`; None where its kind was not measured.
+
+    The kind's ratio to the reference, which was timed in turn with it, times the reference's seconds: the median over
+    all the kinds that it was timed beside, since a machine's speed differs from minute to minute.
+    """
+    kind = kind_of_run(config).id
+    if not (found := answers["kinds"].get(kind)):
+        return None
+    ratio = 1.0 if kind == answers["reference"] else statistics.median(found["ratio"])
+    reference = statistics.median(
+        other["seconds_per_image"] / statistics.median(other["ratio"]) for other in answers["kinds"].values())
+    return config.train_images * ratio * reference
