@@ -110,11 +110,11 @@ def unbeaten(results: StudyResults, costs: pd.DataFrame, words: Mapping[str, str
 def repeated(conditions: Sequence[tuple[str, Sequence[stats.Comparison]]]) -> str:
     """How many conclusions of a study hold in another; ``conditions`` as :func:`cifarlab.tables.repeated` has them."""
     (here, first), (there, second) = conditions
-    said = [stats.carried_over(*pair) for pair in zip(first, second, strict=True) if pair[0].word in stats.CONCLUDED]
-    if not said or not any(c.difference.n for c in second):
+    shown = [(before, after) for before, after in zip(first, second, strict=True) if before.word in stats.CONCLUDED]
+    if not shown or not any(c.difference.n for c in second):
         return NOTHING
-    held = sum(sentence.startswith("it carried over") for sentence in said)
-    return (f"Of what is shown {here} to be higher, lower or the same, {held} of {len(said)} "
+    held = sum(before.word == after.word for before, after in shown)
+    return (f"Of what is shown {here} to be higher, lower or the same, {held} of {len(shown)} "
             f"{'is' if held == 1 else 'are'} shown {there} too.")
 
 

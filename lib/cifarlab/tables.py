@@ -471,7 +471,7 @@ def time_verdicts(times: Mapping[float, tuple[list[Comparison], list[str]]]) -> 
             paragraphs.append(verdicts(comparisons, f"time to {percent}", "epochs", words=WORDS_OF_TIME))
         if slow:
             paragraphs.append(f"Not compared in the time to {percent}, which not every seed reaches: "
-                              f"{', '.join(f'*{level}*' for level in slow)}.")
+                              f"{listed([f'*{level}*' for level in slow])}.")
     return "\n\n".join(dict.fromkeys(paragraphs)) or NOTHING
 
 
