@@ -6,7 +6,7 @@ import math
 
 import pandas as pd
 import pytest
-from cifarlab import conclusions, original, stats
+from cifarlab import conclusions, curves, original
 
 EPOCHS = 12
 
@@ -42,9 +42,9 @@ def test_speed_is_judged_by_the_first_epochs_alone():
 
 
 def test_short_runs_conclude_nothing_on_oscillation():
-    short = stats.ENOUGH_TO_TURN - 1
+    short = curves.ENOUGH_TO_TURN - 1
     found = conclusions.three(short)[2].judge(runs(0.8, 0.3, short), runs(0.8, 0.1, short))
-    assert (found.word, found.sentence) == ("Undecided", stats.TOO_SHORT_TO_TURN)
+    assert (found.word, found.sentence) == ("Undecided", curves.TOO_SHORT_TO_TURN)
     assert conclusions.window(2) == 2
 
 

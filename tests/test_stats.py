@@ -1,14 +1,13 @@
-"""Statistics and the sentences they allow, on constructed data."""
+"""Statistics on constructed data."""
 
 from __future__ import annotations
 
 import math
-import re
 
 import numpy as np
 import pandas as pd
 import pytest
-from cifarlab import stats
+from cifarlab import stats, texts, verdicts
 
 
 def series(*values: float) -> pd.Series:
@@ -50,91 +49,6 @@ def test_differences_are_paired_by_seed():
     assert stats.paired_difference(a, pd.Series([1.0, math.nan], index=[0, 1])).n == 1
 
 
-@pytest.mark.parametrize(("a", "b", "expected"), [
-    (series(90, 91, 92), series(80, 81.5, 82), "higher"),
-    (series(80, 81.5, 82), series(90, 91, 92), "lower"),
-    (series(80, 90, 70), series(79, 92, 71), "unclear"),
-    (series(80, 80.1, 80.2, 80.0), series(80.05, 80.05, 80.25, 79.95), "same"),
-    (series(80), series(70), "one seed"),
-    (series(80), pd.Series([70.0], index=[9]), "none"),
-    (series(80, 81, 82), series(80, 81, 82), "same"),
-])
-def test_verdicts_on_constructed_data(a, b, expected):
-    difference = stats.paired_difference(a, b)
-    assert stats.direction(difference, same_within=0.5) == expected
-    sentence = stats.verdict("accuracy", "A", "B", difference, "points", 0.5)
-    marks = {"higher": "is higher than", "lower": "is lower than", "unclear": "nor are they shown to be the same",
-             "none": "no pair of finished runs", "same": "the same within ±0.5 points", "one seed": "no interval"}
-    assert marks[expected] in sentence
-    for word, mark in marks.items():
-        assert word == expected or mark not in sentence
-
-
-def test_a_verdict_never_says_more_than_its_interval():
-    generator = np.random.default_rng(1)
-    said = set()
-    for spread in (0.05, 0.4):
-        for centre in (-0.3, 0.0, 0.3):
-            for _ in range(50):
-                difference = stats.mean_interval(generator.normal(centre, spread, size=4))
-                sentence = stats.verdict("accuracy", "A", "B", difference, "points", 0.5)
-                low, high = map(float, re.search(r"interval ([+-][\d.]+) to ([+-][\d.]+)", sentence).groups())
-                for words, allowed in (
-                    ("*A* is higher than that of *B*", low >= 0), ("*A* is lower than that of *B*", high <= 0),
-                    ("the same within ±0.5 points", -0.5 <= low <= 0 <= high <= 0.5),
-                    ("No difference between *A* and *B*", low <= 0 <= high),
-                ):
-                    if words in sentence:
-                        said.add(words)
-                        assert allowed, sentence
-    assert len(said) == 4
-
-
-HISTORY = pd.DataFrame({
-    "seed": [0, 0, 0, 1, 1, 1], "epoch": [1, 2, 3] * 2,
-    "val_accuracy": [0.5, 0.8, 0.7, 0.1, 0.2, 0.3], "val_loss": [1.0, 0.5, 0.8, 2.0, 1.5, 1.0],
-})
-
-
-def test_epochs_to_reach_is_nan_where_it_never_is():
-    reached = stats.epochs_to_reach(HISTORY, "val_accuracy", 0.75)
-    assert reached[0] == 2
-    assert math.isnan(reached[1])
-
-
-def test_the_time_to_reach_a_target_lies_on_the_line_between_epochs():
-    reached = stats.time_to_reach(HISTORY, "val_accuracy", 0.75, start=0.1)
-    assert reached[0] == pytest.approx(1 + 0.25 / 0.3)
-    assert math.isnan(reached[1])
-    # Within the first epoch, from where guessing stands; later falls do not matter.
-    assert stats.time_to_reach(HISTORY, "val_accuracy", 0.3, start=0.1)[0] == pytest.approx(0.5)
-    assert stats.time_to_reach(HISTORY, "val_accuracy", 0.05, start=0.1).tolist() == [0, 0]
-
-
-def curve(*values: float) -> pd.DataFrame:
-    return pd.DataFrame({"seed": 0, "epoch": range(len(values)), "val_loss": values})
-
-
-@pytest.mark.parametrize(
-    ("values", "expected"),
-    [
-        ([1.0, 1.2] * 3, 0.2),  # a zigzag scores its height
-        ([0.5, 0.6, 0.7, 0.8], 0.0),  # steady overfitting is no oscillation
-        ([2.0, 1.0, 0.7, 0.6, 0.59], 0.0),  # nor is a curve that is merely bent
-        ([1.0, 0.8, 0.9, 0.95], 0.05),  # one valley: the smaller of its two steps, over two inner epochs
-        ([1.0, 0.9, 0.9, 1.0], 0.0),
-    ],
-)
-def test_oscillation_counts_only_turns(values, expected):
-    assert stats.oscillation(curve(*values))[0] == pytest.approx(expected)
-
-
-def test_oscillation_is_by_seed_and_needs_three_epochs():
-    assert stats.oscillation(HISTORY).tolist() == pytest.approx([0.3, 0.0])
-    assert math.isnan(stats.oscillation(curve(1.0, 0.5))[0])
-    assert math.isnan(stats.oscillation(curve(1.0, math.nan, 0.5, 0.7))[0])
-
-
 def study(**levels: pd.Series) -> dict[str, stats.Comparison]:
     reference = series(80.0, 80.4, 79.8, 80.1, 80.2)
     return {c.level: c for c in stats.compare({"reference": reference} | levels, "reference")}
@@ -149,7 +63,7 @@ def test_a_study_is_corrected_by_holm_and_matches_the_textbook():
     assert [corrected for _, corrected in raw] == pytest.approx(expected)
     assert found["far"].word == "higher"
     assert found["far"].effect_size > 5
-    assert "is higher than that of *reference* by 5." in stats.comparison_verdict("accuracy", found["far"])
+    assert "is higher than that of *reference* by 5." in verdicts.on_comparison("accuracy", found["far"])
 
 
 def test_what_the_correction_takes_away_is_not_called_a_difference():
@@ -163,7 +77,7 @@ def test_what_the_correction_takes_away_is_not_called_a_difference():
     assert among.difference == alone.difference
     assert among.p == alone.p < 0.05 < among.p_holm
     assert among.word == "suggestive"
-    sentence = stats.comparison_verdict("accuracy", among)
+    sentence = verdicts.on_comparison("accuracy", among)
     assert "not enough to call it a difference" in sentence
     assert "higher" not in sentence
     assert "differs" not in sentence
@@ -192,7 +106,7 @@ def test_a_small_difference_that_the_correction_takes_away_is_still_shown_to_be_
     assert stats.compare(values, "reference")[0].word == "higher"
     (among,) = stats.compare(values, "reference", planned=100)
     assert among.word == "same"
-    assert "is the same within ±0.5 points" in stats.comparison_verdict("accuracy", among)
+    assert "is the same within ±0.5 points" in verdicts.on_comparison("accuracy", among)
 
 
 def test_a_comparison_may_be_read_from_either_side():
@@ -229,12 +143,6 @@ def test_the_detectable_difference_is_where_the_correction_begins_to_hold():
     assert stats.detectable(3, 7) > stats.detectable(5, 7) > stats.detectable(5, 4)
 
 
-def test_an_interval_shows_on_which_side_of_zero_it_ends():
-    sentence = stats.verdict("accuracy", "a", "b", stats.Estimate(3.42, -0.0017, 6.84, 2), "points")
-    assert "(95 % interval -0.002 to +6.84 points, n = 2)" in sentence
-    assert "+0.00 to" in stats.verdict("accuracy", "a", "b", stats.Estimate(1.0, 0.0, 2.0, 3), "points")
-
-
 def test_an_effect_size_needs_three_pairs_and_is_less_its_bias():
     def effect(*differences):
         base = series(*[0.0] * len(differences))
@@ -244,24 +152,6 @@ def test_an_effect_size_needs_three_pairs_and_is_less_its_bias():
     # Hedges 1981, table 2: the factors for 2 and 4 degrees of freedom.
     assert effect(1.0, 2.0, 3.0) == pytest.approx(0.5642 * 2.0, rel=1e-4)
     assert effect(1.0, 2.0, 3.0, 4.0, 5.0) == pytest.approx(0.7979 * 3.0 / np.std([1, 2, 3, 4, 5], ddof=1), rel=1e-4)
-
-
-def test_runs_that_diverged_are_named_in_the_sentence():
-    reference = series(80.0, 80.4, 79.8, 80.1, 80.2)
-    values = {
-        "reference": reference, "some": reference + series(-5.0, -5.1, math.nan, math.nan, -4.9),
-        "most": reference + series(1.0, *[math.nan] * 4), "all": series(*[math.nan] * 5),
-    }
-    found = {c.level: c for c in stats.compare(values, "reference")}
-    assert [(c.word, c.lost, c.difference.n) for c in found.values()] == [
-        ("lower", 2, 3), ("one seed", 4, 1), ("diverged", 5, 0)]
-    said = {level: stats.comparison_verdict("accuracy", c) for level, c in found.items()}
-    assert "n = 3, effect size" in said["some"]
-    assert said["some"].endswith("; in 2 more pairs a run diverged).")
-    assert said["most"] == (
-        "One pair of runs, so no interval: the accuracy of *most* is 1.00 points above that of *reference*; "
-        "in 4 more pairs a run diverged.")
-    assert said["all"] == "No pair of runs of *all* and *reference* is left to compare: in the 5 pairs a run diverged."
 
 
 def test_the_interval_and_the_equivalence_test_agree():
@@ -278,7 +168,7 @@ def test_the_interval_and_the_equivalence_test_agree():
 
 
 def test_p_values_are_written_as_readers_expect():
-    assert [stats.p_text(p) for p in (math.nan, 0.0004, 0.0312, 1.0)] == ["–", "< 0.001", "0.031", "1.000"]
+    assert [texts.p_text(p) for p in (math.nan, 0.0004, 0.0312, 1.0)] == ["–", "< 0.001", "0.031", "1.000"]
 
 
 @pytest.mark.parametrize(("values", "supporting", "said"), [
@@ -301,45 +191,3 @@ def test_p_values_are_written_as_readers_expect():
 def test_a_claim_is_supported_contradicted_or_undecided(values, supporting, said):
     difference = stats.paired_difference(series(*values), series(*[0.0] * len(values)))
     assert stats.on_claim(difference, supporting, same_within=0.5) == said
-
-
-@pytest.mark.parametrize(("first", "second", "said"), [
-    ([5.0, 5.1, 4.9], [4.8, 5.2, 4.9], "it carried over"),
-    ([5.0, 5.1, 4.9], [4.0, 4.2, 3.9], "it carried over, but not its size"),
-    ([5.0, 5.1, 4.9], [-4.0, -4.2, -3.9], "it turned round"),
-    ([5.0, 5.1, 4.9], [0.01, -0.02, 0.01], "it did not carry over"),
-    ([0.0, 0.01, -0.01], [0.01, -0.02, 0.01], "it carried over"),
-    ([5.0, 5.1, 4.9], [9.0, -9.0, 0.5], "whether it carried over is not decided"),
-    ([5.0, 5.1, 4.9], [4.0], "whether it carried over is not decided"),
-    # One excludes 0 and the other does not, but they agree: +0.36 and +0.2.
-    ([0.36, 0.40, 0.32, 0.38], [0.2, 0.3, 0.1], "whether it carried over is not decided"),
-    ([9.0, -9.0, 0.5], [4.0, 4.2, 3.9], "the first draws no conclusion that could carry over"),
-])
-def test_a_conclusion_carries_over_only_where_both_sides_draw_it(first, second, said):
-    def compared(differences):
-        base = pd.Series(80.0, index=range(len(differences)))
-        return stats.compare({"level": base + differences, "reference": base}, "reference")[0]
-
-    assert stats.carried_over(compared(first), compared(second)) == said
-
-
-@pytest.mark.parametrize(("values", "said"), [
-    ([88.0, 88.2, 88.1], "whole interval are above the original's 87.64 %"),
-    ([87.0, 87.1, 87.2], "whole interval are below the original's 87.64 %"),
-    ([87.0, 88.5, 87.5], "contains the original's 87.64 %"),
-    ([88.0, 88.0], "All 2 values are 88.00 %, the original's 87.64 %; a tie has no interval."),
-    ([88.0], "One seed: 88.00 %, beside the original's 87.64 %; one seed has no interval."),
-])
-def test_a_mean_beside_a_fixed_figure(values, said):
-    assert said in stats.against(stats.mean_interval(values), 87.64, "the original's")
-
-
-@pytest.mark.parametrize(("values", "said"), [
-    ([88.0, 88.2, 88.1], "The mean, 88.10 ± 0.25 % (n = 3), and its whole interval are above the original's 87.64 % "
-                         "and below the goal of 90.00 %."),
-    ([87.0, 88.5, 87.5], "are below the goal of 90.00 %. The interval of the mean, 87.67 ± 1.90 % (n = 3), contains "
-                         "the original's 87.64 %: neither above nor below is shown."),
-    ([88.0], "One seed: 88.00 %, beside the original's 87.64 % and the goal of 90.00 %; one seed has no interval."),
-])
-def test_a_mean_beside_two_fixed_figures(values, said):
-    assert said in stats.against_each(stats.mean_interval(values), {"the original's": 87.64, "the goal of": 90.0})

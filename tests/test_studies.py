@@ -14,7 +14,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from cifarlab import __main__ as cli
-from cifarlab import chapter, data, execution, models, packing, runner, store, studies, tables, training
+from cifarlab import chapter, comparing, data, execution, models, packing, runner, store, studies, training
 from cifarlab.config import PRESETS, ConfigError, RunConfig
 
 GOOD = """
@@ -415,8 +415,8 @@ def test_every_level_of_every_study_trains_one_step(config):
 def test_a_wide_study_repeats_comparisons_that_its_main_study_plans():
     for name in studies.names():
         if name.endswith("-wide"):
-            planned = {frozenset(pair) for pair in tables.pairs_of(studies.load(name.removesuffix("-wide")))}
-            assert {frozenset(pair) for pair in tables.pairs_of(studies.load(name))} <= planned, name
+            planned = {frozenset(pair) for pair in comparing.pairs_of(studies.load(name.removesuffix("-wide")))}
+            assert {frozenset(pair) for pair in comparing.pairs_of(studies.load(name))} <= planned, name
 
 
 def test_narrow_runs_are_packed_and_wide_ones_get_all_cores():

@@ -1,4 +1,4 @@
-"""Tables and figures of the studies: what they show of constructed runs."""
+"""Comparisons, tables and figures of the studies: what they show of constructed runs."""
 
 from __future__ import annotations
 
@@ -8,7 +8,21 @@ from types import SimpleNamespace
 
 import pandas as pd
 import pytest
-from cifarlab import chapter, execution, layers, models, runner, stats, studies, study_figures, tables
+from cifarlab import (
+    chapter,
+    comparing,
+    curves,
+    execution,
+    layers,
+    models,
+    runner,
+    stats,
+    studies,
+    study_figures,
+    tables,
+    texts,
+    verdicts,
+)
 from cifarlab.config import RunConfig
 
 STUDY = """
@@ -39,7 +53,7 @@ def found(tmp_path_factory):
 
 
 def test_a_studys_table_has_a_row_a_level_its_cost_and_its_verdict(found):
-    comparisons = tables.compare(found)
+    comparisons = comparing.levels(found)
     frame = tables.study_table(found, comparisons).data.set_index("dropout")
     assert list(frame.index) == ["none", "half", "lost"]
     assert frame.loc["none", "difference (points)"] == "reference"
@@ -49,79 +63,43 @@ def test_a_studys_table_has_a_row_a_level_its_cost_and_its_verdict(found):
     assert frame.loc["half", "val. acc. (%)"] == f"{expected.mean:.2f} ± {expected.half_width:.2f}"
     assert frame.loc["half", "n"] == 2
     (comparison,) = [c for c in comparisons if c.level == "half"]
-    assert frame.loc["half", "verdict"] == tables.WORDS[comparison.word]
-    assert frame.loc["half", "difference (points)"] == tables.signed(comparison.difference)
-    assert "n = 2" in tables.verdicts(comparisons)
+    assert frame.loc["half", "verdict"] == verdicts.WORDS[comparison.word]
+    assert frame.loc["half", "difference (points)"] == texts.signed(comparison.difference)
+    assert "n = 2" in verdicts.on_each(comparisons)
 
 
 def test_a_level_that_diverged_is_a_comparison_all_the_same(found):
-    comparisons = tables.compare(found)
+    comparisons = comparing.levels(found)
     (lost,) = [c for c in comparisons if c.level == "lost"]
     assert (lost.word, lost.lost) == ("diverged", 2)
-    assert "in the 2 pairs a run diverged" in tables.verdicts(comparisons)
+    assert "in the 2 pairs a run diverged" in verdicts.on_each(comparisons)
     assert tables.study_table(found, comparisons).data.set_index("dropout").loc["lost", "verdict"] == "diverged"
 
 
 def test_only_a_run_that_diverged_is_lost(found):
     """Not a seed that one of two levels has not been trained with yet, nor a figure that a run does not have."""
     none, half = (pd.Series([80.0] * n) for n in (3, 2))
-    assert len(tables.gain(none, half)) == 2
-    assert tables.gain(none, pd.Series([81.0, math.nan])).isna().tolist() == [False, True]
+    assert len(comparing.gain(none, half)) == 2
+    assert comparing.gain(none, pd.Series([81.0, math.nan])).isna().tolist() == [False, True]
     without = {"none": pd.Series([0.1, math.nan]), "half": pd.Series([0.2, 0.3])}
-    half_lost = tables.compare_values(found, without)[0]
+    half_lost = comparing.levels_by(found, without)[0]
     assert (half_lost.level, half_lost.difference.n, half_lost.lost) == ("half", 1, 0)
 
 
-def test_many_verdicts_are_summed_up_in_one_sentence():
-    def comparison(level, mean, half, n=5, p=0.001, reference="none"):
-        difference = stats.Estimate(mean, mean - half, mean + half, n)
-        return stats.Comparison(level, reference, difference, p, p, 0.5, 0.5, math.nan)
-
-    several = [
-        comparison("a", 2.0, 0.5), comparison("b", -3.0, 0.5), comparison("c", 0.1, 0.2), comparison("d", 1.0, 3.0),
-        comparison("e", 1.0, 0.5, p=0.2), comparison("f", 1.0, math.nan, n=1),
-    ]
-    assert tables.in_short(several) == (
-        "Final validation accuracy, against *none*: higher with *a*; lower with *b*; the same within ±0.5 points with "
-        "*c*; no difference found with *d*; a difference only before correction with *e*; no verdict yet (one "
-        "pair of runs) with *f*.")
-    assert tables.in_short(several[1:3], "gap") == (
-        "Gap, against *none*: higher with no level; lower with *b*; the same within ±0.5 points with *c*.")
-    assert tables.in_short(several[1:2], "gap") == "Gap, against *none*: lower with *b*."
-    assert "against *none*: no level is shown to be higher or lower; the same" in tables.in_short(several[2:4])
-    assert tables.in_short(several[3:4]) == (
-        "Final validation accuracy, against *none*: no difference found with *d*.")
-    # Nothing is said of what could not be tested.
-    assert tables.in_short(several[-1:]) == (
-        "Final validation accuracy, against *none*: no verdict yet (one pair of runs) with *f*.")
-    others = [comparison("a", 2.0, 0.5), comparison("b", 2.0, 0.5, reference="a")]
-    assert "accuracy: higher with *a* (against *none*), *b* (against *a*)" in tables.in_short(others)
-    most = [*several[:2], others[1]]
-    assert tables.in_short(most) == (
-        "Final validation accuracy, against *none*: higher with *a*; lower with *b*. Final validation accuracy, "
-        "against *a*: higher with *b*.")
-    assert tables.in_short([]) == tables.NOTHING
-    listed = tables.verdicts(several)
-    assert listed.startswith(tables.in_short(several))
-    assert ":::{dropdown}" in listed
-    assert all(stats.comparison_verdict("final validation accuracy", c) in listed for c in several)
-    assert "dropdown" not in tables.verdicts(several[:2])
-
-
 def test_a_level_that_diverged_keeps_its_row_and_is_counted(found):
-    for table in (tables.study_table(found, tables.compare(found)), tables.epochs_table(found, (0.5,))):
+    for table in (tables.study_table(found, comparing.levels(found)), tables.epochs_table(found, (0.5,))):
         row = table.data.set_index("dropout").loc["lost"]
         assert row["n"] == "0, 2 diverged"
-        assert tables.DIVERGED in set(row)
+        assert verdicts.DIVERGED in set(row)
 
 
 def test_a_study_without_runs_says_so(tmp_path, results):
     (tmp_path / "mine.yml").write_text(STUDY)
     empty = studies.ensure(studies.load("mine", tmp_path), required=False)
     assert empty.seed_counts == []
-    assert tables.study_table(empty, tables.compare(empty)).data.iloc[0, 0] == tables.NO_RUN
+    assert tables.study_table(empty, comparing.levels(empty)).data.iloc[0, 0] == tables.NO_RUN
     assert "None of the 6 runs" in chapter.provenance_text(empty)
-    assert "nothing to compare" in tables.verdicts(tables.compare(empty))
+    assert "nothing to compare" in verdicts.on_each(comparing.levels(empty))
     for figure in (study_figures.sweep(empty.runs, [], "x"), study_figures.pareto(empty.runs, tables.costs(empty), [],
                                                                                  {"macs": "MACs"})):
         assert study_figures.EMPTY in [text.get_text() for axis in figure.axes for text in axis.texts]
@@ -143,22 +121,22 @@ def test_whether_a_gain_depends_on_the_setting_is_a_difference_of_differences():
     found = SimpleNamespace(
         study=study, levels=list(accuracies), trained=list(accuracies), values=lambda _, level: accuracies[level] / 100,
         runs=pd.DataFrame({"level": list(accuracies), "seed": 0, "diverged": False}))
-    (change,) = tables.changes_by_setting(found, "none", "plain")
+    (change,) = comparing.changes_by_setting(found, "none", "plain")
     assert (change.level, change.reference, change.word) == ("half / bare", "half / plain", "higher")
     assert change.difference.mean == pytest.approx(5)
     # By setting: each level against its own reference, whose names need not say the setting again.
-    by_setting = tables.compare_by_setting(found, "none")
-    first, second = tables.in_short_by_setting(by_setting, "*{}*", "accuracy")
+    by_setting = comparing.by_setting(found, "none")
+    first, second = verdicts.in_short_by_setting(by_setting, "*{}*", "accuracy")
     assert first == "*plain*: accuracy, against *none*: the same within ±0.5 points with *half*."
     assert second == "*bare*: accuracy, against *none*: higher with *half*."
-    assert tables.verdicts_by_setting(by_setting, "*{}*").splitlines()[1].startswith(
+    assert verdicts.on_each_by_setting(by_setting, "*{}*").splitlines()[1].startswith(
         "- *bare*: The final validation accuracy of *half* is higher than that of *none* by 5.00 points")
     # Settings that show the same are said together.
     alike = [replace(c, level=f"half / {name}", reference=f"none / {name}") for c in by_setting[:1] for name in "ab"]
-    assert tables.in_short_by_setting(alike, "*{}*", "accuracy") == [first.replace("plain", "a, b")]
-    folded = tables.verdicts_by_setting(2 * by_setting, "*{}*")
+    assert verdicts.in_short_by_setting(alike, "*{}*", "accuracy") == [first.replace("plain", "a, b")]
+    folded = verdicts.on_each_by_setting(2 * by_setting, "*{}*")
     assert folded.startswith("- *plain*: ") and "dropdown" in folded
-    ranges = tables.ranges_over_settings(found)
+    ranges = comparing.ranges_over_settings(found)
     assert list(ranges["none"]) == pytest.approx([10] * 5)
     assert list(ranges["half"]) == pytest.approx(list(accuracies["half / plain"] - accuracies["half / bare"]))
 
@@ -169,32 +147,32 @@ def test_the_spread_of_gradients_is_compared_in_factors_of_ten():
             for layer, norm in enumerate((1.0, largest if step else 10.0))]
     gradients = pd.DataFrame(rows)
     steep = gradients[gradients["level"] == "steep"]
-    assert list(stats.gradient_span(steep, 300)) == pytest.approx([2, 2, 2])
-    assert stats.gradient_span(steep, 30).empty
+    assert list(curves.gradient_span(steep, 300)) == pytest.approx([2, 2, 2])
+    assert curves.gradient_span(steep, 30).empty
     runs = pd.DataFrame({"level": ["flat", "steep"], "seed": 0, "diverged": False})
     found = SimpleNamespace(gradients=gradients, levels=["flat", "steep"], trained=["flat", "steep"], runs=runs)
-    (later,) = tables.compare_spans(found, 300, [("steep", "flat")])
+    (later,) = comparing.gradient_spans(found, 300, [("steep", "flat")])
     assert (later.difference.mean, later.difference.n) == (pytest.approx(2), 3)
-    (first,) = tables.compare_spans(found, 0, [("steep", "flat")])
+    (first,) = comparing.gradient_spans(found, 0, [("steep", "flat")])
     assert first.word == "same"
 
 
 def test_a_study_without_held_out_images_has_no_accuracy(found):
     blind = replace(found, runs=found.runs.assign(val_accuracy=None))
     assert tables.accuracy_of(blind, "none") == "–"
-    assert tables.accuracy_of(found, "lost") == tables.DIVERGED
+    assert tables.accuracy_of(found, "lost") == verdicts.DIVERGED
     assert tables.first_epoch(pd.Series(dtype=float)) == "–"
 
 
 def test_differences_may_be_shown_without_a_conclusion(found):
-    frame = tables.study_table(found, tables.compare(found), tested=False).data
+    frame = tables.study_table(found, comparing.levels(found), tested=False).data
     assert "difference (points)" in frame
     assert not {"p (Holm)", "verdict"} & set(frame)
 
 
 def test_a_tie_is_shown_without_an_interval():
-    assert tables.plus_minus(stats.mean_interval([0.0, 0.0, 0.0])) == "0.00"
-    assert tables.plus_minus(stats.mean_interval([1.0, 2.0])).startswith("1.50 ± ")
+    assert texts.plus_minus(stats.mean_interval([0.0, 0.0, 0.0])) == "0.00"
+    assert texts.plus_minus(stats.mean_interval([1.0, 2.0])).startswith("1.50 ± ")
 
 
 def test_a_level_without_a_reference_is_not_called_the_reference(found):
@@ -205,31 +183,31 @@ def test_a_level_without_a_reference_is_not_called_the_reference(found):
 
 def test_pairs_are_corrected_for_all_that_were_planned(found):
     pairs = [("half", "none"), ("lost", "none"), ("none", "lost")]
-    alone = stats.compare_pairs(tables.figures_of(found, "val_accuracy"), pairs[:1])[0]
-    among = stats.compare_pairs(tables.figures_of(found, "val_accuracy"), pairs[:1], planned=len(pairs))[0]
+    alone = stats.compare_pairs(comparing.figures_of(found, "val_accuracy"), pairs[:1])[0]
+    among = stats.compare_pairs(comparing.figures_of(found, "val_accuracy"), pairs[:1], planned=len(pairs))[0]
     assert among.p_holm == pytest.approx(min(1, 3 * alone.p))
     # A pair and the same pair turned are one comparison.
-    values = tables.figures_of(found, "val_accuracy")
-    (planned,) = tables.compare_planned(values, [*pairs, ("none", "half")])
+    values = comparing.figures_of(found, "val_accuracy")
+    (planned,) = comparing.planned(values, [*pairs, ("none", "half")])
     assert planned == stats.compare_pairs(values, pairs[:1], planned=2)[0]
-    assert tables.compare_planned(values, pairs[1:]) == []
+    assert comparing.planned(values, pairs[1:]) == []
 
 
 def test_one_family_holds_a_studys_levels_and_its_other_pairs(found):
     study = found.study.model_copy(update={"comparisons": (("none", "half"), ("half", "lost"))})
-    comparisons = tables.compare(replace(found, study=study))
-    assert tables.pairs_of(study) == [("half", "none"), ("lost", "none"), ("half", "lost")]
+    comparisons = comparing.levels(replace(found, study=study))
+    assert comparing.pairs_of(study) == [("half", "none"), ("lost", "none"), ("half", "lost")]
     half, lost, half_lost = comparisons
     assert (lost.word, half_lost.word) == ("diverged", "diverged")
-    assert half == stats.compare_pairs(tables.figures_of(found, "val_accuracy"), [("half", "none")], planned=3)[0]
-    picked = tables.picked(comparisons, [("half", "none"), ("none", "half"), ("half", "lost")])
+    assert half == stats.compare_pairs(comparing.figures_of(found, "val_accuracy"), [("half", "none")], planned=3)[0]
+    picked = comparing.picked(comparisons, [("half", "none"), ("none", "half"), ("half", "lost")])
     assert list(map(repr, picked)) == list(map(repr, [half, half.turned, half_lost]))   # an effect size may be NaN
-    assert tables.with_reference(comparisons, "none") == [half, lost]
-    assert tables.with_reference(comparisons, "half") == []
+    assert comparing.with_reference(comparisons, "none") == [half, lost]
+    assert comparing.with_reference(comparisons, "half") == []
 
 
 def test_values_without_the_reference_are_not_compared(found):
-    assert tables.compare_values(found, {"half": pd.Series({0: 1.0, 1: 2.0})}) == []
+    assert comparing.levels_by(found, {"half": pd.Series({0: 1.0, 1: 2.0})}) == []
 
 
 def test_the_largest_departure_from_the_references_parameters_is_in_percent():
@@ -241,12 +219,12 @@ def test_the_largest_departure_from_the_references_parameters_is_in_percent():
 
 
 def test_what_carried_over_names_level_widths_differences_and_n(found):
-    comparison, lost = tables.compare(found)
-    side = f"at width {found.config_of('half').width} {tables.signed(comparison.difference)} points (n = 2)"
-    verdict = stats.carried_over(comparison, comparison)
+    comparison, lost = comparing.levels(found)
+    side = f"at width {found.config_of('half').width} {texts.signed(comparison.difference)} points (n = 2)"
+    verdict = verdicts.carried_over(comparison, comparison)
 
     def carried_over(*comparisons, **where):
-        return tables.carried_over(tables.repeated(found, comparisons, found, **where))
+        return verdicts.each_carried_over(comparing.repeated(found, comparisons, found, **where))
 
     assert carried_over(comparison) == f"- *half* against *none*: {side}, {side}; {verdict}."
     assert "every pair lost a run that diverged" in carried_over(lost)
@@ -259,7 +237,7 @@ def test_what_carried_over_names_level_widths_differences_and_n(found):
 def test_what_carried_over_says_so_without_wide_runs(found, tmp_path, results):
     (tmp_path / "mine.yml").write_text(STUDY)
     wide = studies.ensure(studies.load("mine", tmp_path), required=False)
-    assert tables.carried_over(tables.repeated(found, tables.compare(found), wide)) == tables.NOTHING
+    assert verdicts.each_carried_over(comparing.repeated(found, comparing.levels(found), wide)) == verdicts.NOTHING
 
 
 def test_gradient_norms_are_kept_by_step_and_layer(found):
@@ -344,15 +322,15 @@ def test_only_levels_that_reach_a_target_with_every_seed_are_timed():
     accuracies = {level: pd.Series(values) for level, values in final.items()}
     accuracies["lost"][2] = float("nan")   # a run that diverged after its last epoch was known
     pairs = [(level, "none") for level in final if level != "none"]
-    found, slow = tables.compare_times(histories, accuracies, pairs, 0.75)
+    found, slow = comparing.times(histories, accuracies, pairs, 0.75)
     assert [(c.level, c.reference, c.word) for c in found] == [("quick", "none", "lower")]
     assert slow == ["lucky", "lost"]
-    said = tables.time_verdicts({0.75: (found, slow)})
+    said = verdicts.on_times({0.75: (found, slow)})
     assert said.startswith("- The time to 75 % of *quick* is lower than that of *none* by ")
-    assert tables.in_short(found, "time to 75 %", "epochs", tables.WORDS_OF_TIME) == (
+    assert verdicts.in_short(found, "time to 75 %", "epochs", verdicts.WORDS_OF_TIME) == (
         "Time to 75 %, against *none*: sooner with *quick*.")
     assert said.endswith("Not compared in the time to 75 %, which not every seed reaches: *lucky*, *lost*.")
     # What two targets have in common is said once.
-    assert tables.time_verdicts({0.9: ([], []), 0.92: ([], []), 0.95: ([], ["none"])}) == (
-        f"{tables.NOTHING}\n\nNo two that are to be compared reach 95 % with every seed.\n\n"
+    assert verdicts.on_times({0.9: ([], []), 0.92: ([], []), 0.95: ([], ["none"])}) == (
+        f"{verdicts.NOTHING}\n\nNo two that are to be compared reach 95 % with every seed.\n\n"
         "Not compared in the time to 95 %, which not every seed reaches: *none*.")

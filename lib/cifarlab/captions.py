@@ -1,7 +1,7 @@
 """The point of a figure in a sentence of its own, computed: with it a caption begins.
 
 A point says what is seen, such as whose mean is highest. What may be concluded from it is a verdict's work
-(:mod:`cifarlab.stats`).
+(:mod:`cifarlab.verdicts`).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Literal
 
 import pandas as pd
 
-from cifarlab import stats, tables
+from cifarlab import comparing, stats, texts
 from cifarlab.studies import CROSS, StudyResults
 from cifarlab.study_figures import pareto_front
 
@@ -27,8 +27,8 @@ def of_levels(
     """:func:`extremes` of one final figure over a study's levels."""
     what, unit, usual = FINALS[column]
     # Of the accuracy the page has verdicts of its own: a caption says the same.
-    known = tables.compare(results) if column == "val_accuracy" else ()
-    return extremes(tables.figures_of(results, column), what, unit, usual if digits is None else digits, known=known)
+    known = comparing.levels(results) if column == "val_accuracy" else ()
+    return extremes(comparing.figures_of(results, column), what, unit, usual if digits is None else digits, known=known)
 
 
 def extremes(
@@ -67,7 +67,7 @@ def _unsure(
 ) -> str:
     """``said``, and by how little, where ``end`` is not told from ``other`` after correction; else nothing."""
     asked = [(end, other)]
-    comparison, = tables.picked(known, asked) or stats.compare_pairs(values, asked, planned=planned)
+    comparison, = comparing.picked(known, asked) or stats.compare_pairs(values, asked, planned=planned)
     # The means are over all seeds of each level, the comparison over those that both have.
     if comparison.word == ("higher" if values[end].mean() > values[other].mean() else "lower"):
         return ""
@@ -100,7 +100,7 @@ def unbeaten(results: StudyResults, costs: pd.DataFrame, words: Mapping[str, str
 
     ``costs`` by level, a column a cost; ``words`` says what to call each column that is asked about.
     """
-    means = {level: values.mean() for level, values in tables.figures_of(results, "val_accuracy").items()}
+    means = {level: values.mean() for level, values in comparing.figures_of(results, "val_accuracy").items()}
     known = {level: mean for level, mean in means.items() if pd.notna(mean)}
     fronts = {called: pareto_front(known, costs[cost]) for cost, called in words.items()}
     parts = [f"{called}: {_named(level for _, _, level in front)}" for called, front in fronts.items() if front]
@@ -108,7 +108,7 @@ def unbeaten(results: StudyResults, costs: pd.DataFrame, words: Mapping[str, str
 
 
 def repeated(conditions: Sequence[tuple[str, Sequence[stats.Comparison]]]) -> str:
-    """How many conclusions of a study hold in another; ``conditions`` as :func:`cifarlab.tables.repeated` has them."""
+    """How many conclusions of a study hold in another; ``conditions`` come from :func:`cifarlab.comparing.repeated`."""
     (here, first), (there, second) = conditions
     shown = [(before, after) for before, after in zip(first, second, strict=True) if before.word in stats.CONCLUDED]
     if not shown or not any(c.difference.n for c in second):
@@ -133,9 +133,9 @@ def gradient_spans(gradients: pd.DataFrame, levels: Sequence[str], *steps: int) 
         spans = [f"{ratio:{',.0f' if ratio >= 10 else '.1f'}} with *{level}*" for level, ratio in ratios.items()]
         if spans:
             sentences.append(
-                f"At step {step} the layers' largest norm over their smallest is {tables.listed(spans)}.")
+                f"At step {step} the layers' largest norm over their smallest is {texts.listed(spans)}.")
     return " ".join(sentences) or NOTHING
 
 
 def _named(levels: Iterable[str]) -> str:
-    return tables.listed([f"*{level}*" for level in levels])
+    return texts.listed([f"*{level}*" for level in levels])

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from cifarlab import original, stats
+from cifarlab import curves, original, stats, verdicts
 from cifarlab.config import ConfigError
 from cifarlab.studies import Study
 
@@ -61,11 +61,11 @@ class Finding:
 
     @property
     def sentence(self) -> str:
-        """As :func:`cifarlab.stats.verdict`."""
+        """As :func:`cifarlab.verdicts.on_difference`."""
         if not self.long_enough:
-            return stats.TOO_SHORT_TO_TURN
+            return curves.TOO_SHORT_TO_TURN
         asked = self.conclusion
-        return stats.verdict(
+        return verdicts.on_difference(
             asked.quantity, SCHEDULE, REFERENCE, self.difference, asked.unit, asked.same_within, asked.digits)
 
 
@@ -84,7 +84,7 @@ def window(epochs: int) -> int:
 
 def height(history: pd.DataFrame, first: int | None = None) -> pd.Series:
     """The mean validation accuracy over the ``first`` epochs (None: all) in per cent, by seed."""
-    return 100 * stats.curve_height(history, first=first)
+    return 100 * curves.height(history, first=first)
 
 
 def three(epochs: int) -> tuple[Conclusion, Conclusion, Conclusion]:
@@ -99,8 +99,8 @@ def three(epochs: int) -> tuple[Conclusion, Conclusion, Conclusion]:
             "No change of the final accuracy", "final validation accuracy", _final_accuracy, "points", "same",
             SAME_WITHIN),
         Conclusion(
-            "A more oscillating validation loss", "oscillation of the validation loss", stats.oscillation, "nats",
-            "higher", digits=3, fewest_epochs=stats.ENOUGH_TO_TURN),
+            "A more oscillating validation loss", "oscillation of the validation loss", curves.oscillation, "nats",
+            "higher", digits=3, fewest_epochs=curves.ENOUGH_TO_TURN),
     )
 
 

@@ -1,13 +1,13 @@
-"""Means, intervals and paired comparisons over seeds, by SciPy; and the sentences that they allow.
+"""Means, intervals and paired comparisons over seeds, by SciPy.
 
-Every interval is a 95 % Student-t interval: few seeds, and their means close to normal. Verdicts are worded by
-:func:`verdict` alone, and never say more than the interval does.
+Every interval is a 95 % Student-t interval: few seeds, and their means close to normal. What may be said of one is
+worded in :mod:`cifarlab.verdicts`.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -19,6 +19,10 @@ if TYPE_CHECKING:  # a run's curves are drawn without it
 CONFIDENCE = 0.95
 # Differences that are nearer to each other than this are equal but for the last digits of their computation.
 TIE = 1e-12
+# Two differences have one deviation between them: too little to divide by.
+FEWEST_FOR_EFFECT_SIZE = 3
+# The words of a comparison that say what is so, not that it is open.
+CONCLUDED = ("higher", "lower", "same")
 
 
 @dataclass(frozen=True)
@@ -121,167 +125,6 @@ def on_claim(difference: Estimate, supporting: str, same_within: float | None = 
     if found == supporting:
         return "Supported"
     return {"higher": "Contradicted", "lower": "Contradicted", "same": "Negligible"}.get(found, "Undecided")
-
-
-def verdict(
-    what: str, a: str, b: str, difference: Estimate, unit: str, same_within: float | None = None, digits: int = 2
-) -> str:
-    """One sentence about ``a - b``, computed from its interval: the only place where such a sentence is worded.
-
-    For example ``verdict("final validation accuracy", "warm-up cosine", "constant", d, "points", 0.5)``.
-    """
-    alone = Comparison(a, b, difference, math.nan, math.nan, math.nan, same_within, math.nan)
-    return _worded(direction(difference, same_within), what, alone, unit, digits)
-
-
-def _worded(word: str, what: str, comparison: Comparison, unit: str, digits: int) -> str:
-    """The sentence for one outcome of :func:`direction` or of :attr:`Comparison.word`."""
-    a, b, difference = f"*{comparison.level}*", f"*{comparison.reference}*", comparison.difference
-    unit = f" {unit}" if unit else ""
-    amount = f"{abs(difference.mean):.{digits}f}{unit}"
-    low, high = (_end(value, digits) for value in (difference.low, difference.high))
-    interval = f"95 % interval {low} to {high}{unit}, n = {difference.n}"
-    interval += f", effect size {comparison.effect_size:+.1f}" if math.isfinite(comparison.effect_size) else ""
-    # Runs that diverged have no part in a mean: a sentence that is silent about them would flatter their level.
-    lost = (f"; in {comparison.lost} more pair{'s' * (comparison.lost > 1)} a run diverged" if comparison.lost else "")
-    interval += lost
-    sided = f"{amount} {'above' if difference.mean > 0 else 'below'} that of {b}"
-    match word:
-        case "higher" | "lower":
-            return f"The {what} of {a} is {word} than that of {b} by {amount} ({interval})."
-        case "same":
-            if math.isfinite(comparison.p_same) and not difference.is_tie:
-                interval += f", equivalence test p {_equals(comparison.p_same)}"
-            return (
-                f"The {what} of {a} and of {b} is the same within ±{comparison.same_within:g}{unit} "
-                f"(difference {difference.mean:+.{digits}f}{unit}; {interval})."
-            )
-        case "suggestive":
-            return (
-                f"The {what} of {a} came out {sided} ({interval}); among the planned comparisons that is not enough "
-                "to call it a difference"
-            )
-        case "unclear":
-            return (
-                f"No difference between {a} and {b} in {what} was found, nor are they shown to be the same: "
-                f"{difference.mean:+.{digits}f}{unit} ({interval})."
-            )
-        case "none":
-            return f"There is no pair of finished runs of {a} and {b} to compare yet."
-        case "diverged":
-            pairs = f"the {comparison.lost} pairs" if comparison.lost > 1 else "the one pair"
-            return f"No pair of runs of {a} and {b} is left to compare: in {pairs} a run diverged."
-    if abs(difference.mean) < TIE:
-        sided = f"equal to that of {b}"
-    return f"One pair of runs, so no interval: the {what} of {a} is {sided}{lost}."
-
-
-def _end(value: float, digits: int) -> str:
-    """An end of an interval with its sign; rounding does not hide on which side of 0 it lies."""
-    text = f"{value:+.{digits}f}"
-    if value == 0 or float(text) != 0 or math.isnan(value):
-        return text
-    return np.format_float_positional(value, precision=1, fractional=False, sign=True)
-
-
-def against(estimate: Estimate, target: float, whose: str, unit: str = " %") -> str:
-    """One sentence on a mean beside a fixed figure, such as another report's: where its interval lies."""
-    return against_each(estimate, {whose: target}, unit)
-
-
-def against_each(estimate: Estimate, targets: Mapping[str, float], unit: str = " %") -> str:
-    """As :func:`against`, of several figures by their names: which its interval is above or below, which are inside."""
-    def named(of: Mapping[str, float], where: Callable[[float], str] = lambda target: "") -> str:
-        return " and ".join(f"{where(target)}{whose} {target:.2f}{unit}" for whose, target in of.items())
-
-    if estimate.n < 2:
-        return f"One seed: {estimate.mean:.2f}{unit}, beside {named(targets)}; one seed has no interval."
-    if estimate.is_tie:
-        return f"All {estimate.n} values are {estimate.mean:.2f}{unit}, {named(targets)}; a tie has no interval."
-    reached = f"{estimate.mean:.2f} ± {estimate.half_width:.2f}{unit} (n = {estimate.n})"
-    inside = {whose: target for whose, target in targets.items() if estimate.low <= target <= estimate.high}
-    outside = {whose: target for whose, target in targets.items() if whose not in inside}
-    sentences = []
-    if outside:
-        places = named(outside, lambda target: "above " if estimate.low > target else "below ")
-        sentences.append(f"The mean, {reached}, and its whole interval are {places}.")
-    if inside:
-        sentences.append(f"The interval of the mean, {reached}, contains {named(inside)}: neither above nor below is "
-                         "shown.")
-    return " ".join(sentences)
-
-
-def epochs_to_reach(history: pd.DataFrame, column: str, target: float) -> pd.Series:
-    """The first epoch at which each run's ``column`` is at least ``target``, by seed; NaN where it never is.
-
-    ``history`` holds the columns ``seed``, ``epoch`` and ``column``.
-    """
-    reached = history[history[column] >= target].groupby("seed")["epoch"].min()
-    return reached.reindex(sorted(history["seed"].unique())).astype(float)
-
-
-def time_to_reach(history: pd.DataFrame, column: str, target: float, start: float = 0.0) -> pd.Series:
-    """When each run's ``column`` first passes ``target``, by seed, in epochs: on the straight line between two epochs.
-
-    Before the first epoch the curve is at ``start``. NaN where the target is never reached. ``history`` as for
-    :func:`epochs_to_reach`.
-    """
-    def crossing(values: pd.Series) -> float:
-        curve = np.concatenate([[start], values.to_numpy(float)])
-        after = int(np.argmax(curve >= target))
-        if curve[after] < target:
-            return math.nan
-        before = curve[after - 1] if after else start
-        return after - (curve[after] - target) / (curve[after] - before) if after else 0.0
-
-    return history.sort_values("epoch").groupby("seed")[column].apply(crossing)
-
-
-def curve_height(history: pd.DataFrame, column: str = "val_accuracy", first: int | None = None) -> pd.Series:
-    """The mean of a curve over its ``first`` epochs (None: all), by seed: high where it rises early."""
-    if first is not None:
-        history = history[history["epoch"] <= first]
-    return history.astype({column: float}).groupby("seed")[column].mean()
-
-
-def gradient_span(gradients: pd.DataFrame, step: int) -> pd.Series:
-    """How many factors of ten the largest of the layers' gradient norms is above the smallest at ``step``, by seed.
-
-    ``gradients`` holds the columns ``seed``, ``step`` and ``norm``, a row a layer; a seed without the step is left out.
-    """
-    norms = gradients[gradients["step"] == step].astype({"norm": float}).groupby("seed")["norm"]
-    return np.log10(norms.max() / norms.min())
-
-
-# Epochs that a curve needs to turn once; and how many before its turns are compared, and what is said of shorter ones.
-FEWEST_TO_TURN = 3
-ENOUGH_TO_TURN = 10
-TOO_SHORT_TO_TURN = "Curves this short have too few places to turn: nothing is compared."
-
-
-def oscillation(history: pd.DataFrame, column: str = "val_loss") -> pd.Series:
-    """How much a curve goes back and forth, by seed, in the column's unit; NaN for fewer than three epochs, or where
-    one of them has no value.
-
-    Wherever two steps in a row have opposite signs, the smaller of the two counts; their sum over the number of inner
-    epochs. A curve that only falls or only rises scores 0, however bent it is; a zigzag of height h scores h.
-    """
-    def back_and_forth(values: pd.Series) -> float:
-        steps = np.diff(values.to_numpy())
-        before, after = steps[:-1], steps[1:]
-        turned = np.where(before * after < 0, np.minimum(abs(before), abs(after)), 0.0)
-        known = len(values) >= FEWEST_TO_TURN and not np.isnan(steps).any()
-        return float(turned.mean()) if known else math.nan
-
-    ordered = history.sort_values("epoch").astype({column: float})
-    return ordered.groupby("seed")[column].apply(back_and_forth)
-
-
-# Two differences have one deviation between them: too little to divide by.
-FEWEST_FOR_EFFECT_SIZE = 3
-
-
-# --- a study's comparisons ------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -390,37 +233,7 @@ def _unbiased(freedom: int) -> float:
     return math.exp(gammaln(freedom / 2) - gammaln((freedom - 1) / 2)) * math.sqrt(2 / freedom)
 
 
-def comparison_verdict(what: str, comparison: Comparison, unit: str = "points", digits: int = 2) -> str:
-    """One sentence about a comparison: :func:`verdict`, held to what the correction leaves of it."""
-    sentence = _worded(comparison.word, what, comparison, unit, digits)
-    corrected = f" (Holm-corrected p = {p_text(comparison.p_holm)})."
-    return sentence + corrected if comparison.word == "suggestive" else sentence
-
-
-# The words of a comparison that say what is so, not that it is open.
-CONCLUDED = ("higher", "lower", "same")
-
-
-def carried_over(first: Comparison, second: Comparison) -> str:
-    """Whether the conclusion of ``first`` holds in ``second``, the same comparison under other conditions.
-
-    ``"it carried over"`` (with ``", but not its size"`` where the two differ from each other), ``"it turned round"``,
-    ``"it did not carry over"`` (one finds a difference, the other none beyond ±``same_within``, and the two differ from
-    each other); where either draws no conclusion, or they may be one and the same difference, that is said instead.
-    """
-    if first.word not in CONCLUDED:
-        return "the first draws no conclusion that could carry over"
-    if first.word == second.word:
-        sized = first.word != "same" and _differ(first.difference, second.difference)
-        return "it carried over" + (", but not its size" if sized else "")
-    if {first.word, second.word} == {"higher", "lower"}:
-        return "it turned round"
-    if second.word in CONCLUDED and _differ(first.difference, second.difference):
-        return "it did not carry over"
-    return "whether it carried over is not decided"
-
-
-def _differ(a: Estimate, b: Estimate) -> bool:
+def differ(a: Estimate, b: Estimate) -> bool:
     """Whether two independent means differ: Welch's t test at 5 %, from the means and their intervals."""
     from scipy import stats as scipy_stats
 
@@ -446,13 +259,3 @@ def detectable(seeds: int, planned: int) -> float:
     from scipy import stats as scipy_stats
 
     return float(scipy_stats.t.ppf(1 - (1 - CONFIDENCE) / (2 * planned), seeds - 1)) / math.sqrt(seeds)
-
-
-def _equals(p: float) -> str:
-    text = p_text(p)
-    return text if text.startswith("<") else f"= {text}"
-
-
-def p_text(p: float) -> str:
-    """A p value as a reader expects it: three decimals, ``< 0.001`` below."""
-    return "–" if math.isnan(p) else "< 0.001" if p < 0.001 else f"{p:.3f}"

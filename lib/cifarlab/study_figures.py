@@ -202,7 +202,7 @@ def receptive_fields(sizes: Mapping[str, Sequence[int]], image_side: int = 32) -
 def repeated(conditions: Sequence[tuple[str, Sequence[Comparison]]]) -> BookFigure:
     """The same comparisons under two or more conditions: one row a pair, its difference and 95 % interval in each.
 
-    ``conditions`` as :func:`cifarlab.tables.repeated` gives them. A pair without finished runs has no mark.
+    ``conditions`` as :func:`cifarlab.comparing.repeated` gives them. A pair without finished runs has no mark.
     """
     (_, pairs), *_ = conditions
     figure, (axis,) = new_figure(width=6.4, height=1.1 + 0.42 * max(1, len(pairs)))
