@@ -1,4 +1,4 @@
-"""Fixtures: a results folder of one's own, a store of smoke runs, and where the dataset is."""
+"""Fixtures: a results folder of one's own, a store of smoke runs, a small study, and where the dataset is."""
 
 from __future__ import annotations
 
@@ -51,3 +51,37 @@ def smoke_results(tmp_path_factory) -> Path:
         else:
             os.environ["CIFARLAB_RESULTS"] = before
     return folder
+
+
+SMALL_STUDY = """
+title: T
+question: Q?
+factor: dropout
+preset: smoke
+seeds: [0, 1]
+reference: none
+levels:
+  none: {}
+  half: {dropout: 0.5}
+  lost: {optimizer: sgd, learning_rate: 10, weight_decay: 1, norm: none, epochs: 8}
+"""
+
+
+@pytest.fixture(scope="session")
+def small_study_file() -> str:
+    return SMALL_STUDY
+
+
+@pytest.fixture(scope="session")
+def small_study(tmp_path_factory, small_study_file):
+    """The results of a small study, one level of which diverges."""
+    from cifarlab import runner, studies
+
+    folder = tmp_path_factory.mktemp("small-study")
+    (folder / "mine.yml").write_text(small_study_file)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CIFARLAB_RESULTS", str(folder / "results"))
+        study = studies.load("mine", folder)
+        for _, config in study.runs():
+            runner.run(config)
+        yield studies.ensure(study, train=False)
