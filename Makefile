@@ -9,8 +9,8 @@ else
 BIN     := .venv/bin
 READY   := .venv/ready
 endif
-# STUDY and PRESET narrow `make results` and `make status`; LEVEL (one level of a study), SEEDS (the first so many),
-# BUDGET (2h, 45m), WORKERS and DEVICE narrow or steer `make results`.
+# STUDY (one or more) and PRESET narrow `make results` and `make status`; LEVEL (one level of a study), SEEDS (the first
+# so many), BUDGET (2h, 45m), WORKERS and DEVICE narrow or steer `make results`.
 SELECT  := $(if $(STUDY),--study $(STUDY)) $(if $(PRESET),--preset $(PRESET))
 STEER   := $(if $(BUDGET),--budget $(BUDGET)) $(if $(WORKERS),--workers $(WORKERS)) $(if $(DEVICE),--device $(DEVICE)) $(if $(SEEDS),--seeds $(SEEDS)) $(if $(LEVEL),--level "$$LEVEL")
 

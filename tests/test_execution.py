@@ -313,6 +313,7 @@ def test_what_a_chapter_lacks_is_trained_packed(results, monkeypatch):
 @pytest.mark.parametrize(("arguments", "expected"), [
     (["status", "--preset", "smoke"], "preset: 'smoke' is not the budget of any study. Found: laptop, report."),
     (["results", "--study", "baseline", "--preset", "report"], "'report' is not the budget of study 'baseline'"),
+    (["status", "--study", "kernel", "depht"], "did you mean 'depth'"),
     (["results", "--seeds", "-1"], "--seeds: '-1' is refused: it must be a whole number from 1"),
     (["results", "--seeds", "0"], "--seeds: '0' is refused"),
     (["results", "--workers", "-3"], "--workers: '-3' is refused"),
@@ -334,6 +335,21 @@ def test_one_level_of_a_study_may_be_asked_for_alone():
     asked = cli.planned([study], first_seeds=2, only="10 epochs")
     assert [(config.epochs, config.seed) for config in asked] == [(10, 0), (10, 1)]
     assert len(cli.planned([study], first_seeds=2)) == 2 * len(study.levels)
+
+
+def test_several_studies_are_asked_for_at_once_first_seeds_of_each_first(results, monkeypatch, capsys):
+    asked = []
+    monkeypatch.setattr(packing, "execute_packed", lambda configs, *_: asked.extend(configs) or [])
+    assert cli.main(["results", "--study", "dropout-wide", "decay-wide"]) == 0
+    both = {config.id for name in ("dropout-wide", "decay-wide") for _, config in studies.load(name).runs()}
+    assert {config.id for config in asked} == both
+    assert [config.seed for config in asked] == sorted(config.seed for config in asked)
+    capsys.readouterr()
+    assert cli.main(["status", "--study", "dropout-wide", "decay-wide"]) == 0
+    # A run that both have, such as that with neither dropout nor another schedule, is named once.
+    listed = [line.split()[1] for line in capsys.readouterr().out.splitlines() if line.startswith("missing")]
+    assert sorted(listed) == sorted(both)
+    assert len(both) < sum(len(list(studies.load(name).runs())) for name in ("dropout-wide", "decay-wide"))
 
 
 def test_a_study_and_its_own_preset_may_both_be_named(results, capsys):

@@ -40,15 +40,15 @@ def whole_number(text: str) -> int:
 
 
 def chosen_studies(arguments: argparse.Namespace) -> list[studies.Study]:
-    """The studies that the arguments name: one, those of one preset, or all.
+    """The studies that the arguments name, or all; of them those of one preset.
 
     Raises:
         ConfigError: the preset is none of theirs.
     """
-    loaded = [studies.load(name) for name in ([arguments.study] if arguments.study else studies.names())]
+    loaded = [studies.load(name) for name in dict.fromkeys(arguments.study or studies.names())]
     chosen = [study for study in loaded if arguments.preset in (None, study.preset)]
     if not chosen:
-        whose = f"study {arguments.study!r}" if arguments.study else "any study"
+        whose = f"study {', '.join(map(repr, arguments.study))}" if arguments.study else "any study"
         found = ", ".join(sorted({study.preset for study in loaded}))
         raise ConfigError(f"preset: {arguments.preset!r} is not the budget of {whose}. Found: {found}.")
     return chosen
@@ -90,7 +90,7 @@ def results(arguments: argparse.Namespace) -> int:
 
 
 def status(arguments: argparse.Namespace) -> int:
-    """Print what each study has, lacks, saw diverge and has from older code; of one study, every run.
+    """Print what each study has, lacks, saw diverge and has from older code; of studies that are named, every run.
 
     The exit status is 1 while files that were set aside as damaged lie there.
     """
@@ -98,13 +98,13 @@ def status(arguments: argparse.Namespace) -> int:
 
     under_way = execution.progress()
     found = {result.id: result for result in store.read_all()}
-    known: set[str] = set()
+    planned_ids: list[str] = []
     chosen = chosen_studies(arguments)
     wide = max(len(study.name) for study in chosen)
     print(f"{'study':<{wide}}{'planned':>8}{'done':>6}{'missing':>9}{'diverged':>10}{'older code':>12}  under way")
     for study in chosen:
         ids = [config.id for _, config in study.runs()]
-        known.update(ids)
+        planned_ids += ids
         done = [found[run_id] for run_id in ids if run_id in found]
         moving = [
             f"{run_id} {state['epochs']}/{state['of']}{'' if state['alive'] else ' (stopped)'}"
@@ -116,9 +116,9 @@ def status(arguments: argparse.Namespace) -> int:
             f"{sum(not made_by_todays_code(r.provenance, r.id) for r in done):>12}  {', '.join(moving)}"
         )
     if arguments.study:
-        for run_id in ids:
+        for run_id in dict.fromkeys(planned_ids):   # studies may share a run
             print(f"{'done' if run_id in found else 'missing':<9}{run_id}")
-    if extra := sorted(set(found) - known):
+    if extra := sorted(set(found) - set(planned_ids)):
         print(f"in the store, in none of these studies: {len(extra)}")
     aside = store.set_aside()
     for name in aside:
@@ -245,7 +245,7 @@ def main(argv: list[str] | None = None) -> int:
     for function in (results, status):
         command = commands.add_parser(function.__name__, help=function.__doc__)
         command.set_defaults(function=function)
-        command.add_argument("--study", help="one study; otherwise all")
+        command.add_argument("--study", nargs="+", help="only these studies")
         command.add_argument("--preset", help="only the studies of this budget")
     command = commands.choices["results"]
     command.add_argument("--device", default="auto", help="auto, cpu or cuda")
