@@ -84,4 +84,4 @@ def small_study(tmp_path_factory, small_study_file):
         study = studies.load("mine", folder)
         for _, config in study.runs():
             runner.run(config)
-        yield studies.ensure(study, train=False)
+        return studies.ensure(study, train=False)
