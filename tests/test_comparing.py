@@ -46,6 +46,13 @@ def test_whether_a_gain_depends_on_the_setting_is_a_difference_of_differences():
     (change,) = comparing.changes_by_setting(found, "none", "plain")
     assert (change.level, change.reference, change.word) == ("half / bare", "half / plain", "higher")
     assert change.difference.mean == pytest.approx(5)
+    # In short a level is said to be compared with itself under another setting.
+    assert verdicts.in_short_by_setting([change], "*{}*", "gain") == [
+        "*bare*: gain, against *plain*: higher with *half*."]
+    assert verdicts.on_changes([change], "*{}*", "gain").startswith(
+        "- The gain of *half / bare* is higher than that of *half / plain* by 5.00 points")
+    assert verdicts.on_changes(4 * [change], "*{}*", "gain").startswith("- *bare*: gain, against *plain*: higher with")
+    assert verdicts.on_changes([], "*{}*", "gain") == verdicts.NOTHING
     # By setting: each level against its own reference, whose names need not say the setting again.
     by_setting = comparing.by_setting(found, "none")
     first, second = verdicts.in_short_by_setting(by_setting, "*{}*", "accuracy")

@@ -44,7 +44,7 @@ def on_comparison(what: str, comparison: Comparison, unit: str = "points", digit
 
 
 def _worded(word: str, what: str, comparison: Comparison, unit: str, digits: int) -> str:
-    """The sentence for one outcome of :func:`direction` or of :attr:`Comparison.word`."""
+    """The sentence for one outcome of :func:`cifarlab.stats.direction` or of :attr:`Comparison.word`."""
     a, b, difference = f"*{comparison.level}*", f"*{comparison.reference}*", comparison.difference
     unit = f" {unit}" if unit else ""
     amount = f"{abs(difference.mean):.{digits}f}{unit}"
@@ -183,9 +183,11 @@ def bullets(*sentences: str) -> str:
 def in_short_by_setting(
     comparisons: Sequence[Comparison], heading: str, what: str = "final validation accuracy"
 ) -> list[str]:
-    """:func:`in_short` of :func:`by_setting`, a sentence a setting; settings that show the same share one.
+    """:func:`in_short` of a crossed study's comparisons, a sentence a setting; settings that show the same share one.
 
-    ``heading`` names the setting at the head of a sentence: ``"Batches of {}"``.
+    ``comparisons`` under a setting (:func:`cifarlab.comparing.by_setting`) or between two of them
+    (:func:`cifarlab.comparing.changes_by_setting`). ``heading`` names the setting at the head of a sentence:
+    ``"Batches of {}"``.
     """
     settings: dict[str, list[str]] = {}
     for setting, of_setting in _under_setting(comparisons).items():
@@ -197,7 +199,7 @@ def in_short_by_setting(
 def on_each_by_setting(
     comparisons: Sequence[Comparison], heading: str, what: str = "final validation accuracy"
 ) -> str:
-    """The verdicts on :func:`by_setting`, a Markdown list; ``heading`` as for :func:`in_short_by_setting`."""
+    """The verdicts on :func:`cifarlab.comparing.by_setting`; ``heading`` as for :func:`in_short_by_setting`."""
     lines = "\n".join(
         f"- {heading.format(setting)}: {on_comparison(what, comparison)}"
         for setting, of_setting in _under_setting(comparisons).items() for comparison in of_setting)
@@ -206,13 +208,25 @@ def on_each_by_setting(
     return _folded(bullets(*in_short_by_setting(comparisons, heading, what)), lines)
 
 
+def on_changes(changes: Sequence[Comparison], heading: str, what: str) -> str:
+    """The verdicts on :func:`cifarlab.comparing.changes_by_setting`; ``heading`` as for :func:`in_short_by_setting`."""
+    lines = "\n".join(f"- {on_comparison(what, change)}" for change in changes)
+    if len(changes) < LONG_LIST:
+        return lines or NOTHING
+    return _folded(bullets(*in_short_by_setting(changes, heading, what)), lines)
+
+
 def _under_setting(comparisons: Sequence[Comparison]) -> dict[str, list[Comparison]]:
-    """A crossed study's comparisons by setting, which their levels' names then do without."""
+    """A crossed study's comparisons by setting, which their levels' names then do without.
+
+    Where a level is compared with itself under another setting, that setting is the reference.
+    """
     settings: dict[str, list[Comparison]] = {}
     for comparison in comparisons:
         level, _, setting = comparison.level.partition(CROSS)
-        reference = comparison.reference.partition(CROSS)[0]
-        settings.setdefault(setting, []).append(replace(comparison, level=level, reference=reference))
+        reference, _, base = comparison.reference.partition(CROSS)
+        against = base if reference == level else reference
+        settings.setdefault(setting, []).append(replace(comparison, level=level, reference=against))
     return settings
 
 
@@ -222,7 +236,7 @@ def _folded(summary: str, lines: str) -> str:
 
 
 def on_times(times: Mapping[float, tuple[list[Comparison], list[str]]]) -> str:
-    """The verdicts on :func:`times` by target, as Markdown; what would be said of two targets is said once."""
+    """The verdicts on :func:`cifarlab.comparing.times` by target; what would be said of two targets is said once."""
     paragraphs = []
     for target, (comparisons, slow) in times.items():
         percent = f"{100 * target:.0f} %"
@@ -256,7 +270,7 @@ def carried_over(first: Comparison, second: Comparison) -> str:
 
 
 def each_carried_over(conditions: Sequence[tuple[str, Sequence[Comparison]]]) -> str:
-    """Whether a study's conclusions hold in another: a Markdown list of :func:`repeated`, a line a pair."""
+    """Whether a study's conclusions hold in another: a line a pair of :func:`cifarlab.comparing.repeated`."""
     def said(comparison: Comparison, under: str) -> str:
         if not comparison.difference.n:
             return "every pair lost a run that diverged" if comparison.lost else "no pair of runs yet"
