@@ -53,7 +53,9 @@ def smoke_results(tmp_path_factory) -> Path:
     return folder
 
 
-SMALL_STUDY = """
+@pytest.fixture(scope="session")
+def small_study_file() -> str:
+    return """
 title: T
 question: Q?
 factor: dropout
@@ -65,11 +67,6 @@ levels:
   half: {dropout: 0.5}
   lost: {optimizer: sgd, learning_rate: 10, weight_decay: 1, norm: none, epochs: 8}
 """
-
-
-@pytest.fixture(scope="session")
-def small_study_file() -> str:
-    return SMALL_STUDY
 
 
 @pytest.fixture(scope="session")

@@ -26,9 +26,7 @@ def levels(results: StudyResults, column: str = "val_accuracy", same_within: flo
     return planned(finals(results, column), pairs_of(results.study), same_within)
 
 
-def levels_by(
-    results: StudyResults, values: Mapping[str, pd.Series], same_within: float = 0.5
-) -> list[Comparison]:
+def levels_by(results: StudyResults, values: Mapping[str, pd.Series], same_within: float = 0.5) -> list[Comparison]:
     """As :func:`levels`, of any figure: ``values`` by level, indexed by seed."""
     return planned(with_lost(results, values), pairs_of(results.study), same_within)
 

@@ -137,9 +137,7 @@ def on_each(
             "So far each comparison rests on one pair of runs: no interval, so a difference may be the level's or the "
             "seed's, and no verdict."
         )
-    lines = "\n".join(f"- {on_comparison(what, comparison, unit, digits)}" for comparison in comparisons)
-    if len(comparisons) < LONG_LIST:
-        return lines
+    lines = [on_comparison(what, comparison, unit, digits) for comparison in comparisons]
     return _folded(in_short(comparisons, what, unit, words), lines)
 
 
@@ -200,19 +198,15 @@ def on_each_by_setting(
     comparisons: Sequence[Comparison], heading: str, what: str = "final validation accuracy"
 ) -> str:
     """The verdicts on :func:`cifarlab.comparing.by_setting`; ``heading`` as for :func:`in_short_by_setting`."""
-    lines = "\n".join(
-        f"- {heading.format(setting)}: {on_comparison(what, comparison)}"
-        for setting, of_setting in _under_setting(comparisons).items() for comparison in of_setting)
-    if len(comparisons) < LONG_LIST:
-        return lines or NOTHING
+    lines = [
+        f"{heading.format(setting)}: {on_comparison(what, comparison)}"
+        for setting, of_setting in _under_setting(comparisons).items() for comparison in of_setting]
     return _folded(bullets(*in_short_by_setting(comparisons, heading, what)), lines)
 
 
 def on_changes(changes: Sequence[Comparison], heading: str, what: str) -> str:
     """The verdicts on :func:`cifarlab.comparing.changes_by_setting`; ``heading`` as for :func:`in_short_by_setting`."""
-    lines = "\n".join(f"- {on_comparison(what, change)}" for change in changes)
-    if len(changes) < LONG_LIST:
-        return lines or NOTHING
+    lines = [on_comparison(what, change) for change in changes]
     return _folded(bullets(*in_short_by_setting(changes, heading, what)), lines)
 
 
@@ -230,9 +224,11 @@ def _under_setting(comparisons: Sequence[Comparison]) -> dict[str, list[Comparis
     return settings
 
 
-def _folded(summary: str, lines: str) -> str:
-    """A list of verdicts, folded below what sums it up."""
-    return f"{summary}\n\n:::{{dropdown}} Each comparison with its interval\n{lines}\n:::"
+def _folded(summary: str, verdicts: Sequence[str]) -> str:
+    """Verdicts as a Markdown list; a long one is folded below what sums it up."""
+    if len(verdicts) < LONG_LIST:
+        return bullets(*verdicts)
+    return f"{summary}\n\n:::{{dropdown}} Each comparison with its interval\n{bullets(*verdicts)}\n:::"
 
 
 def on_times(times: Mapping[float, tuple[list[Comparison], list[str]]]) -> str:
