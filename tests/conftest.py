@@ -38,18 +38,12 @@ def smoke_results(tmp_path_factory) -> Path:
     from cifarlab.processor import cores
 
     folder = tmp_path_factory.mktemp("smoke") / "results"
-    before = os.environ.get("CIFARLAB_RESULTS")
-    os.environ["CIFARLAB_RESULTS"] = str(folder)
-    try:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CIFARLAB_RESULTS", str(folder))
         configs = {config.id: config for name in studies.names()
                    for _, config in studies.load(name).runs(seeds=[0], preset="smoke")}
         with ProcessPoolExecutor(cores(), mp_context=multiprocessing.get_context("spawn")) as pool:
             list(pool.map(runner.run, configs.values()))
-    finally:
-        if before is None:
-            del os.environ["CIFARLAB_RESULTS"]
-        else:
-            os.environ["CIFARLAB_RESULTS"] = before
     return folder
 
 
