@@ -24,7 +24,7 @@ book: $(READY)
 	@echo "Open _build/html/index.html"
 
 test: $(READY)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 results: $(READY)
 	$(BIN)/python -m cifarlab results $(SELECT) $(STEER)

@@ -8,6 +8,7 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 # One thread: tests are small, and as many kernels as there are cores may run beside them.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -33,17 +34,23 @@ def results(tmp_path, monkeypatch) -> Path:
 
 @pytest.fixture(scope="session")
 def smoke_results(tmp_path_factory) -> Path:
-    """A results folder with the smoke version of every study's runs, one seed, made by a process a core."""
-    from cifarlab import runner, studies
+    """A results folder with the smoke version of every study's runs, one seed, made by a process a core.
+
+    Every process of the tests reads the same one, which the first that asks makes: a test that adds files copies it.
+    """
+    from cifarlab import runner, store, studies
     from cifarlab.processor import cores
 
-    folder = tmp_path_factory.mktemp("smoke") / "results"
-    with pytest.MonkeyPatch.context() as patch:
+    own = tmp_path_factory.getbasetemp()
+    shared = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+    folder = shared / "smoke" / "results"
+    with FileLock(shared / "smoke.lock"), pytest.MonkeyPatch.context() as patch:
         patch.setenv("CIFARLAB_RESULTS", str(folder))
         configs = {config.id: config for name in studies.names()
                    for _, config in studies.load(name).runs(seeds=[0], preset="smoke")}
+        missing = [config for config in configs.values() if not store.path_of(config.id).exists()]
         with ProcessPoolExecutor(cores(), mp_context=multiprocessing.get_context("spawn")) as pool:
-            list(pool.map(runner.run, configs.values()))
+            list(pool.map(runner.run, missing))
     return folder
 
 
