@@ -107,6 +107,10 @@ def test_many_verdicts_are_summed_up_in_one_sentence():
     assert verdicts.in_short(most) == (
         "Final validation accuracy, against *none*: higher with *a*; lower with *b*. Final validation accuracy, "
         "against *a*: higher with *b*.")
+    remarks = [comparison("a (width 9)", 2.0, 0.5, reference="b (width 4)")]
+    assert verdicts.in_short(remarks) == "Final validation accuracy, against *b*: higher with *a*."
+    assert "*b (width 4)*: higher with *b (width 9)*." in verdicts.in_short(
+        [comparison("b (width 9)", 2.0, 0.5, reference="b (width 4)")])
     assert verdicts.in_short([]) == verdicts.NOTHING
     listed = verdicts.on_each(several)
     assert listed.startswith(verdicts.in_short(several))

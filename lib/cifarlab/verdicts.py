@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -148,8 +149,9 @@ def in_short(
     """What several comparisons show, in one sentence: with which levels a figure is higher, lower, the same.
 
     For example "Final validation accuracy, against *none*: higher with no level; lower with *b*; no difference found
-    with *a*." Levels that are compared with another than most are have a sentence of their own. ``words`` says how
-    each outcome reads: :data:`WORDS`, or :data:`WORDS_OF_TIME` of a figure that is a time.
+    with *a*." Levels that are compared with another than most are have a sentence of their own. What stands in
+    parentheses at a level's end is left out where the level is known without. ``words`` says how each outcome reads:
+    :data:`WORDS`, or :data:`WORDS_OF_TIME` of a figure that is a time.
     """
     if not comparisons:
         return NOTHING
@@ -158,10 +160,11 @@ def in_short(
         apart = [c for c in comparisons if c.reference != usual]
         return " ".join(in_short(part, what, unit, words) for part in (with_reference(comparisons, usual), apart))
     usual = usual if count == len(comparisons) else None
+    short = _without_remarks({name for c in comparisons for name in (c.level, c.reference)})
     named: dict[str, list[str]] = {}
     for c in comparisons:
-        beside = "" if c.reference == usual else f" (against *{c.reference}*)"
-        named.setdefault(c.word, []).append(f"*{c.level}*{beside}")
+        beside = "" if c.reference == usual else f" (against *{short[c.reference]}*)"
+        named.setdefault(c.word, []).append(f"*{short[c.level]}*{beside}")
     margin = f" within ±{comparisons[0].same_within:g} {unit}".rstrip()
     said = dict(words) | {"same": f"the same{margin}", "suggestive": "a difference only before correction",
                     "one seed": "no verdict yet (one pair of runs)", "none": "no pair of runs yet"}
@@ -169,8 +172,14 @@ def in_short(
     if "higher" not in named and len(comparisons) > 1 and any(c.difference.n > 1 for c in comparisons):
         parts.insert(0, f"{said['higher']} with no level" if "lower" in named else
                      f"no level is shown to be {said['higher']} or {said['lower']}")
-    against = f", against *{usual}*" if usual else ""
+    against = f", against *{short[usual]}*" if usual else ""
     return f"{what[0].upper()}{what[1:]}{against}: {'; '.join(parts)}."
+
+
+def _without_remarks(names: Collection[str]) -> dict[str, str]:
+    """``plain 9 (width 16)`` is ``plain 9``, if no other of ``names`` is."""
+    short = {name: re.sub(r" \([^()]*\)$", "", name) for name in names}
+    return short if len(set(short.values())) == len(short) else {name: name for name in names}
 
 
 def bullets(*sentences: str) -> str:
