@@ -13,7 +13,7 @@ import os
 from pathlib import Path
 
 INPUTS = ("lib/**/*.py", "studies/*.yml", "notebooks/*.ipynb", "_ext/*.py", "results/data/*", "results/original/*",
-          "results/published/*", "results/bench*/*", "book/references.bib", "book/_static/*", "site_extra/**/*")
+          "results/published/*", "results/bench*/**/*", "book/references.bib", "book/_static/*", "site_extra/**/*")
 RESULTS = ("runs/*", "predictions/*", "models/*")
 
 

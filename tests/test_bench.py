@@ -448,7 +448,8 @@ def test_processes_at_once_are_added_up(monkeypatch):
     assert [point["threads"] for point in asked] == [1, 1, 1]
 
 
-def test_runs_are_read_in_a_process_of_their_own():
+def test_runs_are_read_in_a_process_of_their_own(smoke_results, monkeypatch):
+    monkeypatch.setenv("CIFARLAB_RESULTS", str(smoke_results))   # nothing is added to it meanwhile
     there = len(store.read_all())
     read = reading.measure()
     assert [answer["runs"] for answer in read] == [*(count for count in reading.RUNS if count < there), there]

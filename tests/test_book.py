@@ -84,7 +84,8 @@ def add_a_study(site: Site) -> None:
 
 
 def copy_of_the_project(root: Path) -> Site:
-    ignored = shutil.ignore_patterns(".venv", "_build", ".git", ".scratch", "__pycache__", "*.egg-info", "data_batch*")
+    ignored = shutil.ignore_patterns(
+        ".venv", "_build", ".git", ".scratch", "__pycache__", "*.egg-info", "data_batch*", "*.part")
     shutil.copytree(ROOT, root, ignore=ignored)
     return Site(root)
 

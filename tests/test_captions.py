@@ -80,6 +80,11 @@ def test_the_best_of_each_line_and_of_each_setting():
     assert captions.best_of_each(RUNS, "setting") == (
         "Highest mean accuracy of each: *batch / 0.01* (85.0 %); *batch / 0.1* (80.0 %)."
     )
+    wide = RUNS.assign(val_accuracy=[0.1, 0.1, 0.2, 0.3, 0.4], diverged=False)
+    assert captions.best_of_each(wide, "main") == (
+        "The mean accuracy is highest with *0.1* throughout: 20.0 % (*batch*), 40.0 % (*none*).")
+    assert captions.best_of_each(wide, "setting") == (
+        "The mean accuracy is highest with *none* throughout: 30.0 % (*0.01*), 40.0 % (*0.1*).")
     assert captions.best_of_each(RUNS[:0], "main") == captions.NOTHING
 
 
@@ -98,7 +103,7 @@ def test_a_studys_sentences_are_drawn_from_its_results():
     costs = pd.DataFrame({"seconds": 1.0, "macs": 2.0, "unknown": math.nan}, index=results.levels)
     words = {"seconds": "time", "macs": "arithmetic", "unknown": "money"}
     assert captions.unbeaten(results, costs, words) == (
-        f"Unbeaten in mean accuracy and a cost together, by time: *{best}*; by arithmetic: *{best}*.")
+        f"More accurate in the mean than all that cost less: by time: *{best}*; by arithmetic: *{best}*.")
 
 
 def test_a_caption_tells_levels_apart_as_the_studys_verdicts_do():
@@ -114,17 +119,24 @@ def test_a_caption_counts_the_conclusions_that_hold_in_both():
     said = captions.repeated([("narrow", first), ("wide", first)])
     assert said == "Of what is shown narrow to be higher, lower or the same, 1 of 1 is shown wide too."
     assert captions.repeated([("narrow", first[1:]), ("wide", first[1:])]) == captions.NOTHING
+    one_seed = stats.compare_pairs({"none": series(1), "a": series(4), "b": series(1)}, [("a", "none"), ("b", "none")])
+    assert captions.repeated([("narrow", first), ("wide", one_seed)]) == (
+        "Nothing can be said wide yet: one pair of runs shows no difference.")
+    twice = captions.repeated([("narrow", [first[0], first[0]]), ("wide", [first[0], one_seed[0]])])
+    assert twice.endswith("1 of 1 is shown wide too; of 1 more there are too few runs yet.")
 
 
 def test_the_span_of_the_gradients_is_over_layers_of_means_over_seeds():
-    rows = [("a", 0, 0, "first", 1.0), ("a", 1, 0, "first", 3.0), ("a", 0, 0, "last", 8.0), ("a", 0, 30, "last", 99.0)]
+    rows = [("a", 0, 0, "first", 1.0), ("a", 1, 0, "first", 3.0), ("a", 0, 0, "last", 8.0), ("a", 0, 30, "last", 99.0),
+            ("a", 0, 0, "classifier", 999.0)]
     gradients = pd.DataFrame(rows, columns=["level", "seed", "step", "layer", "norm"])
     assert captions.gradient_spans(gradients, ["a", "b"], 0) == (
-        "At step 0 the layers' largest norm over their smallest is 4.0 with *a*."
+        "At step 0 the convolutions' largest norm over their smallest is 4.0 with *a*."
     )
-    far = gradients.assign(norm=gradients["norm"] * gradients["layer"].map({"first": 0.01, "last": 10}))
+    factors = {"first": 0.01, "last": 10, "classifier": 1}
+    far = gradients.assign(norm=gradients["norm"] * gradients["layer"].map(factors))
     assert captions.gradient_spans(far, ["a"], 0).endswith("over their smallest is 4,000 with *a*.")
     assert captions.gradient_spans(gradients, ["a"], 7) == captions.NOTHING
     both = captions.gradient_spans(gradients, ["a"], 0, 7, 30)
     assert both.startswith("At step 0 ")
-    assert both.endswith(" At step 30 the layers' largest norm over their smallest is 1.0 with *a*.")
+    assert both.endswith(" At step 30 the convolutions' largest norm over their smallest is 1.0 with *a*.")

@@ -78,6 +78,9 @@ def test_the_spread_of_gradients_is_compared_in_factors_of_ten():
     steep = gradients[gradients["level"] == "steep"]
     assert list(curves.gradient_span(steep, 300)) == pytest.approx([2, 2, 2])
     assert curves.gradient_span(steep, 30).empty
+    # The classifier's gradient passed through no layer.
+    last = pd.DataFrame([{"seed": seed, "step": 300, "layer": "classifier", "norm": 1e9} for seed in (0, 1, 2)])
+    assert list(curves.gradient_span(pd.concat([steep, last]), 300)) == pytest.approx([2, 2, 2])
     runs = pd.DataFrame({"level": ["flat", "steep"], "seed": 0, "diverged": False})
     found = SimpleNamespace(gradients=gradients, levels=["flat", "steep"], trained=["flat", "steep"], runs=runs)
     (later,) = comparing.gradient_spans(found, 300, [("steep", "flat")])
@@ -118,7 +121,8 @@ def test_values_without_the_reference_are_not_compared(small_study):
 
 def test_what_carried_over_names_level_widths_differences_and_n(small_study):
     comparison, lost = comparing.levels(small_study)
-    side = f"at width {small_study.config_of('half').width} {texts.signed(comparison.difference)} points (n = 2)"
+    width, difference = small_study.config_of("half").width, texts.signed(comparison.difference)
+    side = f"at width {width} {difference} points (n = 2, no difference found)"
     verdict = verdicts.carried_over(comparison, comparison)
 
     def carried_over(*comparisons, **where):

@@ -55,6 +55,23 @@ def test_a_page_reads_only_what_was_evaluated_unless_the_reader_asked_for_runs_o
     assert set(final_test.readable(studies.ensure(study), "one")) == {0}
 
 
+def test_predictions_without_weights_are_shown_and_no_model_is_kept(results, tmp_path, capsys):
+    from cifarlab import __main__ as cli
+    from cifarlab import execution
+
+    (tmp_path / "mine.yml").write_text(
+        "title: T\nquestion: Q?\nfactor: f\npreset: smoke\nseeds: [0]\nreference: one\nlevels:\n  one: {}\n")
+    found = studies.ensure(studies.load("mine", tmp_path), train=True)
+    config = found.config_of("one")
+    final_test.predictions(config)
+    execution.weights_path(config.id).unlink()
+    cli._evaluate(found, "one", "one")
+    said = capsys.readouterr().out
+    assert "seed 0: test accuracy" in said
+    assert "model not kept: its weights are on the machine that trained it" in said
+    assert not final_test.model_path(config.id).exists()
+
+
 @pytest.mark.parametrize("damage", [
     lambda content: content[: len(content) // 2],
     lambda content: b"",

@@ -104,4 +104,4 @@ def test_a_repeated_comparison_has_a_mark_and_an_interval_under_each_condition()
     estimate = found[0].difference   # one pair of runs has no interval
     assert bars == [[estimate.low, estimate.high], [-estimate.high, -estimate.low]]
     (empty,) = study_figures.repeated([("narrow", []), ("wide", [])]).axes
-    assert study_figures.EMPTY in [text.get_text() for text in empty.texts]
+    assert study_figures.NO_PAIR in [text.get_text() for text in empty.texts]

@@ -77,6 +77,8 @@ def test_differences_may_be_shown_without_a_conclusion(small_study):
 
 def test_a_tie_is_shown_without_an_interval():
     assert texts.plus_minus(stats.mean_interval([0.0, 0.0, 0.0])) == "0.00"
+    # Equal, but for the last digit of their mean.
+    assert texts.plus_minus(stats.mean_interval([100 * 0.8534] * 3)) == "85.34"
     assert texts.plus_minus(stats.mean_interval([1.0, 2.0])).startswith("1.50 ± ")
 
 
@@ -102,6 +104,7 @@ def test_gradient_norms_are_kept_by_step_and_layer(small_study):
 
 def test_the_median_first_epoch_counts_runs_that_never_get_there():
     assert tables.first_epoch(pd.Series([2.0, 4.0, 3.0])) == "3"
+    assert tables.first_epoch(pd.Series([2.0, 4.0, math.nan])) == "4 (2 of 3 runs)"
     assert tables.first_epoch(pd.Series([2.0, math.nan, math.nan])) == "reached by 1 of 3 runs"
 
 

@@ -107,6 +107,10 @@ def test_many_verdicts_are_summed_up_in_one_sentence():
     assert verdicts.in_short(most) == (
         "Final validation accuracy, against *none*: higher with *a*; lower with *b*. Final validation accuracy, "
         "against *a*: higher with *b*.")
+    many = [comparison(name, -2.0, 0.5) for name in "abcd"]
+    assert verdicts.in_short(many, "gap") == "Gap, against *none*: lower with all 4 others."
+    assert verdicts.in_short([*many, several[3]], "gap") == (
+        "Gap, against *none*: higher with no level; lower with 4 of the 5 others; no difference found with *d*.")
     remarks = [comparison("a (width 9)", 2.0, 0.5, reference="b (width 4)")]
     assert verdicts.in_short(remarks) == "Final validation accuracy, against *b*: higher with *a*."
     assert "*b (width 4)*: higher with *b (width 9)*." in verdicts.in_short(

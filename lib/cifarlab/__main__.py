@@ -191,7 +191,9 @@ def _evaluate(found: studies.StudyResults, named: str | None, views: str) -> Non
         runs = test.runs_of(found, level)
         for seed, config in runs.items():
             print(f"seed {seed}: test accuracy {100 * test.predictions(config, views).accuracy:.2f} %")
-        print(f"model kept: {test.keep_model(runs[min(runs)]).name}")
+        first = runs[min(runs)]
+        print(f"model kept: {test.keep_model(first).name}" if test.weights(first) else
+              "model not kept: its weights are on the machine that trained it")
 
 
 def _evaluate_again(found: studies.StudyResults, named: str | None, views: str) -> None:

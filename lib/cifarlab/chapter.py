@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
 from cifarlab import store
 from cifarlab.config import PRESETS, WITH_WARMUP, RunConfig
+from cifarlab.stats import Comparison
 from cifarlab.studies import StudyResults, ensure, load
 
 # Set where the website is built: there figures and sentences stand where the prose puts them.
@@ -125,6 +126,12 @@ def counted(counts: Iterable[int]) -> str:
     return f"n = {min(counts)}" + (f" to {max(counts)}" if len(counts) > 1 else "")
 
 
+def pairs(conditions: Sequence[tuple[str, Sequence[Comparison]]]) -> str:
+    """As :func:`seeds`, how many pairs the last of the conditions of :func:`cifarlab.comparing.repeated` has."""
+    _, comparisons = conditions[-1]
+    return counted(n for comparison in comparisons if (n := comparison.difference.n))
+
+
 def side_study(study: str, wanted: bool, **given: Any) -> StudyResults:
     """The results of a study beside a chapter's main one, which may have none.
 
@@ -173,8 +180,9 @@ def _source(results: StudyResults) -> str:
     mixed = _mixed_seeds(results)
     rounding = (
         f" Seed{'s' * (len(mixed) > 1)} {_list(mixed)}: the levels were not all trained on one kind of processor."
-        f"{_apart(results)} Each kind rounds in its own way, which is part of their differences; what that comes to "
-        "between a GPU and a processor is measured in the chapter on speed." if mixed else "")
+        f"{_apart(results)} Each kind rounds in its own way, which is part of their differences. What that comes to "
+        "was measured for the studies' narrow reference alone, between a GPU and a processor "
+        "([Speed](14-speed.ipynb))." if mixed else "")
     epochs = {config.epochs for config in results.configs.values()}
     widths = {config.width for config in results.configs.values()}
     images = {config.train_images for config in results.configs.values()}

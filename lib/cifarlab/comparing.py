@@ -9,7 +9,7 @@ import pandas as pd
 
 from cifarlab import curves, stats
 from cifarlab.stats import Comparison
-from cifarlab.studies import CROSS, Study, StudyResults
+from cifarlab.studies import Study, StudyResults, joined, parted
 
 # The accuracy of guessing among ten classes: where a learning curve begins.
 CHANCE = 0.1
@@ -77,7 +77,8 @@ def with_lost(results: StudyResults, values: Mapping[str, pd.Series]) -> dict[st
     empty = pd.Series(dtype=float)
     return {
         # A value that is missing for another reason is none: the seed is left out.
-        level: (there := values.get(level, empty).dropna()).reindex(there.index.union(lost.get(level, [])))
+        level: (there := values.get(level, empty).drop(lost.get(level, []), errors="ignore").dropna()).reindex(
+            there.index.union(lost.get(level, [])))
         for level in results.trained if level in values or level in lost
     }
 
@@ -96,8 +97,8 @@ def gain(a: pd.Series, b: pd.Series) -> pd.Series:
 def by_setting(results: StudyResults, reference: str) -> list[Comparison]:
     """A crossed study's levels, each against ``reference`` under the same setting; corrected over all settings."""
     pairs = [
-        (level, reference + CROSS + level.partition(CROSS)[2])
-        for level in results.study.levels if level.partition(CROSS)[0] != reference
+        (joined(main, setting), joined(reference, setting))
+        for main, setting in map(parted, results.study.levels) if main != reference
     ]
     return planned(finals(results), pairs)
 
@@ -111,10 +112,10 @@ def changes_by_setting(results: StudyResults, reference: str, base: str) -> list
     values = finals(results)
     gains = {
         level: gain(values[level], values[other]) for level in values
-        if (other := reference + CROSS + level.partition(CROSS)[2]) in values and other != level
+        if (other := joined(reference, parted(level)[1])) in values and other != level
     }
     pairs = [
-        (main + CROSS + setting, main + CROSS + base)
+        (joined(main, setting), joined(main, base))
         for main in results.study.mains if main != reference for setting in results.study.settings if setting != base
     ]
     return planned(gains, pairs)
@@ -128,7 +129,7 @@ def ranges_over_settings(results: StudyResults) -> dict[str, pd.Series]:
     """
     values, ranges = finals(results), {}
     for main in results.study.mains:
-        under = [values.get(main + CROSS + setting) for setting in results.study.settings]
+        under = [values.get(joined(main, setting)) for setting in results.study.settings]
         if all(found is not None for found in under):
             by_seed = pd.concat(under, axis=1, join="inner")
             ranges[main] = by_seed.max(axis=1, skipna=False) - by_seed.min(axis=1, skipna=False)
@@ -136,7 +137,7 @@ def ranges_over_settings(results: StudyResults) -> dict[str, pd.Series]:
 
 
 def gradient_spans(results: StudyResults, step: int, pairs: Sequence[tuple[str, str]]) -> list[Comparison]:
-    """How many factors of ten the layers' gradient norms lie apart at a step, in pairs of levels, over their seeds."""
+    """How many factors of ten the convolutions' gradient norms lie apart at a step, in pairs of levels, over seeds."""
     spans = {
         level: curves.gradient_span(results.gradients[results.gradients["level"] == level], step)
         for level in results.levels

@@ -64,10 +64,21 @@ def oscillation(history: pd.DataFrame, column: str = "val_loss") -> pd.Series:
     return ordered.groupby("seed")[column].apply(back_and_forth)
 
 
-def gradient_span(gradients: pd.DataFrame, step: int) -> pd.Series:
-    """How many factors of ten the largest of the layers' gradient norms is above the smallest at ``step``, by seed.
+def of_convolutions(gradients: pd.DataFrame) -> pd.DataFrame:
+    """Gradients without the classifier's, which passed through no other layer on its way back.
 
-    ``gradients`` holds the columns ``seed``, ``step`` and ``norm``, a row a layer; a seed without the step is left out.
+    Its norm follows the size of the last features, and in a residual network it is the largest by far: a spread that
+    included it would be the classifier's.
     """
-    norms = gradients[gradients["step"] == step].astype({"norm": float}).groupby("seed")["norm"]
+    return gradients[gradients["layer"] != "classifier"]
+
+
+def gradient_span(gradients: pd.DataFrame, step: int) -> pd.Series:
+    """How many factors of ten the largest of the convolutions' gradient norms is above the smallest, by seed.
+
+    ``gradients`` holds the columns ``seed``, ``step``, ``layer`` and ``norm``, a row a layer; a seed without ``step``
+    is left out.
+    """
+    of_step = of_convolutions(gradients[gradients["step"] == step])
+    norms = of_step.astype({"norm": float}).groupby("seed")["norm"]
     return np.log10(norms.max() / norms.min())

@@ -21,9 +21,10 @@ if TYPE_CHECKING:  # a run's curves are drawn without it
     import pandas as pd
 
 # Okabe & Ito's palette: told apart with any colour vision. Line styles repeat the difference for print.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#666666")
-LINES = ("-", "--", "-.", ":", "-", "--", "-.")
-MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+# The last two, Tol's wine and black, so that nine levels have a colour each.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#666666", "#882255", "#000000")
+LINES = ("-", "--", "-.", ":", "-", "--", "-.", ":", "--")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", "*")
 INK, FAINT = "#222222", "#666666"
 STYLE = {
     "figure.facecolor": "white", "axes.facecolor": "white", "axes.grid": True, "grid.alpha": 0.25,
@@ -104,6 +105,14 @@ def plain_log_ticks(axis: Axis) -> None:
     axis.set_minor_formatter(NullFormatter())
 
 
+def legend_below(figure: BookFigure, axis: Axes) -> None:
+    """The names of what ``axis`` shows, below the figure, in as many columns as fit its width."""
+    handles, names = axis.get_legend_handles_labels()
+    inches = 0.6 + 0.08 * max(map(len, names), default=0)
+    columns = min(4, int(figure.get_figwidth() / inches))
+    figure.legend(handles, names, loc="outside lower center", ncols=max(1, columns), frameon=False, fontsize="small")
+
+
 def run_curves(history: Sequence[Mapping[str, float]]) -> BookFigure:
     """Loss and accuracy of one run, training and validation, epoch by epoch."""
     epochs = [row["epoch"] for row in history]
@@ -126,7 +135,7 @@ def rate_curves(rates: Mapping[str, Sequence[float]], steps_per_epoch: int) -> B
         axis.plot(np.arange(len(values)) / steps_per_epoch, values, color=colour, linestyle=line, label=name)
     _epochs_axis(axis, "learning rate")
     axis.set_ylim(bottom=0)
-    axis.legend()
+    legend_below(figure, axis)
     return figure
 
 

@@ -56,7 +56,9 @@ def on_choice(level: str | None, accuracies: Mapping[str, pd.Series], flops: Map
             f"The quoted recipe is the search's {name}: of {len(differences) + 1} with finished runs that take no more "
             "arithmetic than it, none is ahead of it on held-out images, seed by seed."
         )
-    told_apart = difference.n > 1 and difference.low > 0
+    # The best of several was picked after looking.
+    (comparison,) = stats.compare_pairs(accuracies, [(best, level)], planned=len(differences))
+    told_apart = comparison.word == "higher"
     interval = "one seed, no interval"
     if difference.n > 1:
         interval = f"95 % interval {difference.low:+.2f} to {difference.high:+.2f}, n = {difference.n}"

@@ -27,6 +27,17 @@ class StudyError(LabError):
 CROSS = " / "
 
 
+def joined(main: str, setting: str) -> str:
+    """The name of a crossed study's level, from its two parts."""
+    return main + CROSS + setting
+
+
+def parted(level: str) -> tuple[str, str]:
+    """The main level and the setting in a level's name; the setting of a study that is not crossed is empty."""
+    main, _, setting = level.partition(CROSS)
+    return main, setting
+
+
 class Study(BaseModel):
     """One YAML file of ``studies/``.
 
@@ -63,7 +74,7 @@ class Study(BaseModel):
                     if both := sorted(settings.keys() & others.keys()):
                         raise ValueError(f"levels: {level!r} and crossed: {name!r} both set {', '.join(both)}")
             pairs = {
-                f"{level}{CROSS}{name}": settings | others
+                joined(level, name): settings | others
                 for level, settings in self.levels.items() for name, others in self.crossed.items()
             }
             # The model is frozen: what follows sees the pairs as its levels, and crossing happens once.
@@ -74,12 +85,12 @@ class Study(BaseModel):
     @property
     def mains(self) -> list[str]:
         """The levels, where the study is crossed without their settings."""
-        return list(dict.fromkeys(level.partition(CROSS)[0] for level in self.levels))
+        return list(dict.fromkeys(parted(level)[0] for level in self.levels))
 
     @property
     def settings(self) -> list[str]:
         """The settings of a crossed study's second factor; of any other one empty name."""
-        return list(dict.fromkeys(level.partition(CROSS)[2] for level in self.levels))
+        return list(dict.fromkeys(parted(level)[1] for level in self.levels))
 
     @property
     def set_by_every_level(self) -> set[str]:
@@ -232,9 +243,9 @@ class StudyResults:
     """The runs of a study that exist, as tables, and what is missing.
 
     ``runs``: one row per run (level, its two parts ``main`` and ``setting`` where the study is crossed, seed, id, final
-    figures, diverged). ``history``: one row per epoch of each run
-    that did not diverge (level, seed and the epoch's figures). ``gradients``: one row per run, step and layer (level,
-    seed, step, layer, norm). ``configs``: the configuration of each id.
+    figures, diverged). Of runs that did not diverge, ``history``: one row per run and epoch (level, seed, its figures),
+    and ``gradients``: one row per run, step and layer (level, seed, step, layer, norm). ``configs``: the configuration
+    of each id.
     """
 
     study: Study
@@ -274,7 +285,7 @@ class StudyResults:
         mean = {level: (level not in lost, self.values("val_accuracy", level).mean()) for level in self.levels}
         best: dict[str, str] = {}
         for level in mean:
-            main = level.partition(CROSS)[0]
+            main, _ = parted(level)
             best[main] = max(best.get(main, level), level, key=mean.__getitem__)
         return best
 
@@ -347,7 +358,7 @@ def ensure(
             missing_ids.append(config.id)
             continue
         results[config.id] = result
-        main, _, setting = level.partition(CROSS)
+        main, setting = parted(level)
         rows.append({
             "level": level, "main": main, "setting": setting, "seed": config.seed, "id": config.id,
             **result.final.model_dump(),
@@ -372,7 +383,8 @@ def ensure(
 def _gradients(results: dict[str, store.Result], runs: pd.DataFrame) -> pd.DataFrame:
     rows = [
         {"level": run.level, "seed": run.seed, "step": row.step, "layer": layer, "norm": norm}
-        for run in runs.itertuples() for row in results[run.id].gradients for layer, norm in row.norms.items()
+        for run in runs[~runs["diverged"]].itertuples() for row in results[run.id].gradients
+        for layer, norm in row.norms.items()
     ]
     return pd.DataFrame(rows, columns=["level", "seed", "step", "layer", "norm"])
 

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
@@ -18,6 +17,7 @@ from cifarlab.figures import (
     LABELS,
     BookFigure,
     in_percent,
+    legend_below,
     look,
     new_figure,
     plain_log_ticks,
@@ -25,13 +25,14 @@ from cifarlab.figures import (
 from cifarlab.stats import Comparison, mean_interval
 
 EMPTY = "no run is in the store yet"
+NO_PAIR = "no pair of runs is in the store yet"
 
 
-def _empty(figure: BookFigure) -> BookFigure:
+def _empty(figure: BookFigure, said: str = EMPTY) -> BookFigure:
     """The picture of a study that has not been trained: it says so."""
     for axis in figure.axes:
         axis.set(xticks=[], yticks=[])
-        axis.text(0.5, 0.5, EMPTY, ha="center", va="center", transform=axis.transAxes, color=FAINT)
+        axis.text(0.5, 0.5, said, ha="center", va="center", transform=axis.transAxes, color=FAINT)
     return figure
 
 
@@ -75,25 +76,17 @@ def pareto(
         axis.set_xscale("log")
         plain_log_ticks(axis.xaxis)
         axis.set(xlabel=label, ylabel=LABELS[column])
-    _legend_below(figure, axes[0])
+    legend_below(figure, axes[0])
     return figure
 
 
-def _legend_below(figure: BookFigure, axis: Axes) -> None:
-    """The names of what ``axis`` shows, below the figure, in as many columns as fit its width."""
-    handles, names = axis.get_legend_handles_labels()
-    inches = 0.6 + 0.08 * max(map(len, names), default=0)
-    columns = min(4, int(figure.get_figwidth() / inches))
-    figure.legend(handles, names, loc="outside lower center", ncols=max(1, columns), frameon=False, fontsize="small")
-
-
 def sweep(
-    runs: pd.DataFrame, settings: Sequence[str], xlabel: str, column: str = "val_accuracy", chance: float | None = None
+    runs: pd.DataFrame, settings: Sequence[str], xlabel: str, column: str = "val_accuracy"
 ) -> BookFigure:
     """One line a level over the settings of a crossed factor, in their order: means, every seed a dot.
 
-    A vertical line is the mean's 95 % interval, from three seeds on. A run that diverged is a cross on the axis;
-    ``chance`` a dotted line.
+    The levels' marks at one setting are set a little apart. A vertical line is the mean's 95 % interval, from three
+    seeds on. A run that diverged is a cross on the axis.
     """
     figure, (axis,) = new_figure(width=6.4, height=3.6)
     if runs.empty:
@@ -102,7 +95,7 @@ def sweep(
     names = list(dict.fromkeys(runs["main"]))
     for number, name in enumerate(names):
         rows = runs[(runs["main"] == name) & runs["setting"].isin(places)]
-        (colour, line, marker), shift = look(number), 0.05 * (number - (len(names) - 1) / 2)
+        (colour, line, marker), shift = look(number), min(0.05, 0.2 / len(names)) * (number - (len(names) - 1) / 2)
         finished = rows[~rows["diverged"]]
         values = in_percent(column, finished[column].astype(float))
         x = finished["setting"].map(places).astype(float) + shift
@@ -114,13 +107,12 @@ def sweep(
                 estimate = mean_interval(of_place)
                 axis.vlines(place, estimate.low, estimate.high, color=colour, linewidth=2, alpha=0.4)
         lost = rows[rows["diverged"]]["setting"].map(places).astype(float) + shift
-        axis.plot(lost, np.zeros(len(lost)), transform=axis.get_xaxis_transform(), linestyle="", marker="x",
-                  color=colour, clip_on=False)
-    if chance is not None:
-        axis.axhline(chance, color=FAINT, linestyle=":", linewidth=1)
+        if len(lost):  # an empty line outside the axis would disturb the layout
+            axis.plot(lost, np.zeros(len(lost)), transform=axis.get_xaxis_transform(), linestyle="", marker="x",
+                      color=colour, clip_on=False)
     axis.set_xticks(range(len(settings)), settings)
     axis.set(xlabel=xlabel, ylabel=LABELS[column])
-    _legend_below(figure, axis)
+    legend_below(figure, axis)
     return figure
 
 
@@ -142,7 +134,7 @@ def gradients_by_layer(gradients: pd.DataFrame, levels: Sequence[str], steps: Se
         plain_log_ticks(axis.yaxis)
         axis.set(xlabel="place (0 first, 1 last layer)", title=f"step {step}")
     axes[0].set_ylabel("L2 norm of a layer's gradient")
-    _legend_below(figure, axes[0])
+    legend_below(figure, axes[0])
     return figure
 
 
@@ -207,7 +199,7 @@ def repeated(conditions: Sequence[tuple[str, Sequence[Comparison]]]) -> BookFigu
     (_, pairs), *_ = conditions
     figure, (axis,) = new_figure(width=6.4, height=1.1 + 0.42 * max(1, len(pairs)))
     if not any(c.difference.n for _, found in conditions for c in found):
-        return _empty(figure)
+        return _empty(figure, NO_PAIR)
     for number, (name, found) in enumerate(conditions):
         colour, _, marker = look(number)
         shift = 0.3 * ((len(conditions) - 1) / 2 - number)
@@ -220,7 +212,7 @@ def repeated(conditions: Sequence[tuple[str, Sequence[Comparison]]]) -> BookFigu
     axis.axvline(0, color=INK, linewidth=1)
     axis.set_yticks(range(len(pairs)), [f"{c.level} − {c.reference}" for c in reversed(pairs)])
     axis.set(xlabel="difference in validation accuracy (points)", ylim=(-0.6, len(pairs) - 0.4))
-    _legend_below(figure, axis)
+    legend_below(figure, axis)
     return figure
 
 

@@ -150,14 +150,14 @@ def largest_departure(study: Study) -> str:
 def first_epoch(reached: pd.Series) -> str:
     """The median first epoch of :func:`cifarlab.curves.epochs_to_reach`; runs that never get there count as later.
 
-    Where the median run never gets there, how many do.
+    Where not every run gets there, how many do is said too.
     """
     if reached.empty:
         return "–"
     finite = reached.notna().sum()
     middle = reached.fillna(float("inf")).median()
     if middle < float("inf"):
-        return f"{middle:.3g}"
+        return f"{middle:.3g}" + (f" ({finite} of {len(reached)} runs)" if finite < len(reached) else "")
     return f"reached by {finite} of {len(reached)} runs" if finite else "never"
 
 

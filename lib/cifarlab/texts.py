@@ -18,7 +18,7 @@ def plus_minus(estimate: Estimate, digits: int = 2) -> str:
 
     Values that are all the same are a tie of what was counted, and no certainty: no interval is shown.
     """
-    spread = estimate.n > 1 and estimate.half_width > 0
+    spread = estimate.n > 1 and not estimate.is_tie
     return f"{estimate.mean:.{digits}f}" + (f" ± {estimate.half_width:.{digits}f}" if spread else "")
 
 

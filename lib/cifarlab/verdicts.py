@@ -12,7 +12,7 @@ import numpy as np
 
 from cifarlab.comparing import with_reference
 from cifarlab.stats import CONCLUDED, TIE, Comparison, Estimate, differ, direction
-from cifarlab.studies import CROSS
+from cifarlab.studies import parted
 from cifarlab.texts import listed, p_text, signed
 
 NOTHING = "There is nothing to compare yet."
@@ -150,8 +150,8 @@ def in_short(
 
     For example "Final validation accuracy, against *none*: higher with no level; lower with *b*; no difference found
     with *a*." Levels that are compared with another than most are have a sentence of their own. What stands in
-    parentheses at a level's end is left out where the level is known without. ``words`` says how each outcome reads:
-    :data:`WORDS`, or :data:`WORDS_OF_TIME` of a figure that is a time.
+    parentheses at a level's end is left out where the level is known without; many that show the same are counted and
+    not named. ``words`` says how each outcome reads: :data:`WORDS`, or :data:`WORDS_OF_TIME` of a time.
     """
     if not comparisons:
         return NOTHING
@@ -168,8 +168,13 @@ def in_short(
     margin = f" within ±{comparisons[0].same_within:g} {unit}".rstrip()
     said = dict(words) | {"same": f"the same{margin}", "suggestive": "a difference only before correction",
                     "one seed": "no verdict yet (one pair of runs)", "none": "no pair of runs yet"}
+    # Many that show the same are counted, but for one that is named.
+    word, alike = max(named.items(), key=lambda item: len(item[1]))
+    if usual and len(comparisons) >= LONG_LIST and len(alike) >= len(comparisons) - 1:
+        named[word] = [f"all {len(comparisons)} others" if len(named) == 1 else
+                       f"{len(alike)} of the {len(comparisons)} others"]
     parts = [f"{said[word]} with {listed(named[word])}" for word in said if word in named]
-    if "higher" not in named and len(comparisons) > 1 and any(c.difference.n > 1 for c in comparisons):
+    if "higher" not in named and len(parts) > 1 and any(c.difference.n > 1 for c in comparisons):
         parts.insert(0, f"{said['higher']} with no level" if "lower" in named else
                      f"no level is shown to be {said['higher']} or {said['lower']}")
     against = f", against *{short[usual]}*" if usual else ""
@@ -226,8 +231,7 @@ def _under_setting(comparisons: Sequence[Comparison]) -> dict[str, list[Comparis
     """
     settings: dict[str, list[Comparison]] = {}
     for comparison in comparisons:
-        level, _, setting = comparison.level.partition(CROSS)
-        reference, _, base = comparison.reference.partition(CROSS)
+        (level, setting), (reference, base) = parted(comparison.level), parted(comparison.reference)
         against = base if reference == level else reference
         settings.setdefault(setting, []).append(replace(comparison, level=level, reference=against))
     return settings
@@ -279,7 +283,8 @@ def each_carried_over(conditions: Sequence[tuple[str, Sequence[Comparison]]]) ->
     def said(comparison: Comparison, under: str) -> str:
         if not comparison.difference.n:
             return "every pair lost a run that diverged" if comparison.lost else "no pair of runs yet"
-        return f"{under} {signed(comparison.difference)} points (n = {comparison.difference.n})"
+        return (f"{under} {signed(comparison.difference)} points (n = {comparison.difference.n}, "
+                f"{WORDS[comparison.word]})")
 
     (here, first), (there, second) = conditions
     return "\n".join(

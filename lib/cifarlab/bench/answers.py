@@ -46,7 +46,6 @@ def write(name: str, answer: Mapping[str, Any], folder: str | None = None) -> Pa
     facts = provenance.describe(device, torch.get_num_threads(), data.dataset_md5())
     facts["bench_digest"] = bench_digest(name)
     path = path_of(name, folder)
-    path.parent.mkdir(parents=True, exist_ok=True)
     store.write_text(path, json.dumps({"name": name, **answer, "provenance": facts}, indent=1) + "\n")
     return path
 
