@@ -6,7 +6,7 @@ import json
 import math
 import time
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
 from pathlib import Path
 
@@ -127,6 +127,44 @@ def missing(configs: Iterable[RunConfig]) -> list[RunConfig]:
     return [config for config in unique.values() if store.read(config.id) is None]
 
 
+class Runs:
+    """The runs of one call: those that are still to start, the claims to those that have, and what failed."""
+
+    def __init__(self, todo: Iterable[RunConfig], bar: RunsBar) -> None:
+        self.todo, self.bar = deque(todo), bar
+        self.claims: dict[str, FileLock | None] = {}
+        self.failures: list[str] = []
+
+    def next(self) -> RunConfig | None:
+        """The next run that no other call has finished by now."""
+        while self.todo:
+            config, claim = take(self.todo)
+            self.claims[config.id] = claim
+            if not store.path_of(config.id).exists():
+                return config
+            self.ended(config)
+        return None
+
+    def ended(self, config: RunConfig, error: BaseException | None = None) -> None:
+        """Count a run that is finished, or failed."""
+        if error:
+            # Of another kind only where the process that carried the run died.
+            named = isinstance(error, RunFailedError)
+            self.failed(str(error) if named else f"{config.id}: {type(error).__name__}: {error}")
+        self.give_back(config)
+        self.bar.finish(config.id)
+
+    def give_back(self, config: RunConfig) -> None:
+        """Release the claim to a run."""
+        if claim := self.claims.pop(config.id):
+            claim.release()
+
+    def failed(self, line: str) -> None:
+        """Say what failed as it happens, and keep it."""
+        self.failures.append(line)
+        self.bar.say(line)
+
+
 def execute_all(
     configs: Sequence[RunConfig], executor: Executor | None = None, device: str = "auto", threads: int | None = None,
     stop_after_seconds: float | None = None, at_once: int | None = None,
@@ -140,10 +178,9 @@ def execute_all(
     Raises:
         DatasetError: a run needs CIFAR-10, and it is missing or damaged.
     """
-    todo = deque(missing(configs))
-    failures: list[str] = []
+    todo = missing(configs)
     if stop_after_seconds is not None and stop_after_seconds <= 0:
-        return failures
+        return []
     if todo:
         store.make_folder(scratch_folder())
     if any(config.dataset == "cifar10" for config in todo):
@@ -151,61 +188,47 @@ def execute_all(
         from cifarlab.data import check_files
 
         check_files(cifar10_root())
-    started = time.monotonic()
-    bar = RunsBar(todo, progress)
-
-    def failed(line: str) -> None:
-        failures.append(line)
-        bar.say(line)
-
-    def seconds_left() -> float:
-        return math.inf if stop_after_seconds is None else stop_after_seconds - (time.monotonic() - started)
-
-    def next_run() -> tuple[RunConfig, FileLock | None] | None:
-        """The next run that no other call has finished by now, and the claim to it."""
-        while todo:
-            config, claim = take(todo)
-            if not store.path_of(config.id).exists():
-                return config, claim
-            ended(config, claim)
-        return None
-
-    def ended(config: RunConfig, claim: FileLock | None) -> None:
-        if claim:
-            claim.release()
-        bar.finish(config.id)
-
-    with bar:
+    end = math.inf if stop_after_seconds is None else time.monotonic() + stop_after_seconds
+    with RunsBar(todo, progress) as bar:
+        runs = Runs(todo, bar)
         if executor is None:
-            while seconds_left() > 0 and (taken := next_run()):
-                try:
-                    execute(taken[0], device, threads)
-                except RunFailedError as error:
-                    failed(str(error))
-                ended(*taken)
-            return failures
-        pending: dict[Future, tuple[RunConfig, FileLock | None]] = {}
-        while todo or pending:
-            if (left := seconds_left()) <= 0:
-                # What has started is finished; what only waits is taken back.
-                todo.clear()
-                pending = {future: taken for future, taken in pending.items() if not future.cancel()}
-                left = math.inf
-            try:
-                while (at_once is None or len(pending) < at_once) and (taken := next_run()):
-                    pending[executor.submit(execute, taken[0], device, threads)] = taken
-            except BrokenExecutor as error:
-                failed(f"{len(todo) + 1} runs were not started: {error}. The next call tries them again.")
-                todo.clear()
-            done, _ = wait(pending, timeout=left if left < math.inf else None, return_when=FIRST_COMPLETED)
-            for future in done:
-                config, claim = pending.pop(future)
-                if error := future.exception():
-                    # Of another kind only where the process that carried the run died.
-                    named = isinstance(error, RunFailedError)
-                    failed(str(error) if named else f"{config.id}: {type(error).__name__}: {error}")
-                ended(config, claim)
-    return failures
+            _one_by_one(runs, end, lambda config: execute(config, device, threads))
+        else:
+            _side_by_side(runs, end, lambda config: executor.submit(execute, config, device, threads), at_once)
+    return runs.failures
+
+
+def _one_by_one(runs: Runs, end: float, carry_out: Callable[[RunConfig], object]) -> None:
+    """Carry out one run after the other; none is started after ``end`` (seconds of :func:`time.monotonic`)."""
+    while time.monotonic() < end and (config := runs.next()):
+        try:
+            carry_out(config)
+        except RunFailedError as error:
+            runs.ended(config, error)
+        else:
+            runs.ended(config)
+
+
+def _side_by_side(
+    runs: Runs, end: float, submit: Callable[[RunConfig], Future], at_once: int | None
+) -> None:
+    """Submit runs, so many at a time, and wait for them; after ``end`` what only waits is taken back."""
+    pending: dict[Future, RunConfig] = {}
+    while runs.todo or pending:
+        if time.monotonic() >= end:
+            runs.todo.clear()
+            for future in [future for future in pending if future.cancel()]:
+                runs.give_back(pending.pop(future))
+            end = math.inf  # what has started is finished
+        try:
+            while (at_once is None or len(pending) < at_once) and (config := runs.next()):
+                pending[submit(config)] = config
+        except BrokenExecutor as error:
+            runs.failed(f"{len(runs.todo) + 1} runs were not started: {error}. The next call tries them again.")
+            runs.todo.clear()
+        done, _ = wait(pending, None if end == math.inf else max(0.0, end - time.monotonic()), FIRST_COMPLETED)
+        for future in done:
+            runs.ended(pending.pop(future), future.exception())
 
 
 def progress() -> dict[str, dict[str, int]]:
