@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Collection, Hashable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +25,8 @@ class StudyError(LabError):
 
 
 CROSS = " / "
+# Fields that are a part of a run's epochs.
+SHARES = ("warmup_epochs", "low_resolution_epochs", "whitening_bias_epochs")
 
 
 def joined(main: str, setting: str) -> str:
@@ -118,18 +120,12 @@ class Study(BaseModel):
                 f"preset: {preset!r} is not known{did_you_mean(preset, list(PRESETS))}. "
                 f"Allowed: {', '.join(PRESETS)}."
             )
-        own = PRESETS[self.preset] | self.fixed
+        own, of_level = PRESETS[self.preset] | self.fixed, self.levels[level]
+        budget = PRESETS[preset] if preset != self.preset else {}
         given = {name: value for name, value in overrides.items() if value is not None}
-        values = own | (PRESETS[preset] if preset != self.preset else {}) | given | self.levels[level] | {"seed": seed}
-        default = RunConfig.model_fields
-        epochs = values.get("epochs", default["epochs"].default)
-        length = (own | self.levels[level]).get("epochs", epochs)
-        # What is no number of epochs is refused below.
-        if epochs != length and type(epochs) is int and epochs > 0:
-            parts = {"warmup_epochs", "low_resolution_epochs", "whitening_bias_epochs"}
-            for name in parts - (given.keys() - self.levels[level].keys()):
-                values[name] = values.get(name, default[name].default) * epochs / length
-        return RunConfig.of(**values)
+        values = own | budget | given | of_level | {"seed": seed}
+        planned = (own | of_level)["epochs"]
+        return RunConfig.of(**_with_shares(values, planned, as_given=given.keys() - of_level.keys()))
 
     def runs(
         self, levels: Sequence[str] | None = None, seeds: Sequence[int] | None = None,
@@ -236,6 +232,19 @@ def _sentence(problem: Any) -> str:
 
 
 # --- results of a study ---------------------------------------------------------------------------------------------
+
+
+def _with_shares(values: dict[str, Any], planned: int, as_given: Collection[str]) -> dict[str, Any]:
+    """A run's fields, where it gets other epochs than ``planned`` with ``SHARES`` that keep their share of them.
+
+    Those in ``as_given`` stay as they are.
+    """
+    default, epochs = RunConfig.model_fields, values["epochs"]
+    # What is no number of epochs is refused with the other fields.
+    if epochs == planned or type(epochs) is not int or epochs <= 0:
+        return values
+    return values | {
+        name: values.get(name, default[name].default) * epochs / planned for name in SHARES if name not in as_given}
 
 
 @dataclass(frozen=True)
