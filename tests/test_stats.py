@@ -182,7 +182,10 @@ def test_p_values_are_written_as_readers_expect():
     ([3.0, 3.1, 2.9], "lower", "Contradicted"),
     ([1.0, 1.0], "higher", "Undecided"),   # a tie
     ([1.0, 1.0], "same", "Undecided"),
-    ([0.1, 0.1], "higher", "Negligible"),
+    ([0.1, 0.1, 0.1], "higher", "Negligible"),
+    ([0.1, 0.1], "higher", "Undecided"),   # that two are the same takes three pairs
+    ([0.01, -0.01], "same", "Undecided"),
+    ([0.01, -0.01, 0.0], "same", "Supported"),
     ([1.0], "higher", "Undecided"),
     ([0.25, 0.20, 0.30], "same", "Supported"),   # real, and hardly a change
     ([0.25, 0.20, 0.30], "higher", "Supported"),

@@ -21,6 +21,9 @@ CONFIDENCE = 0.95
 TIE = 1e-12
 # Two differences have one deviation between them: too little to divide by.
 FEWEST_FOR_EFFECT_SIZE = 3
+# That two are the same is not concluded from two differences, which may lie near each other by chance: no correction
+# counts how often sameness was asked for.
+FEWEST_FOR_SAME = 3
 # The words of a comparison that say what is so, not that it is open.
 CONCLUDED = ("higher", "lower", "same")
 
@@ -89,10 +92,10 @@ def _paired(a: pd.Series, b: pd.Series) -> tuple[pd.Series, pd.Series]:
 def direction(difference: Estimate, same_within: float | None = None) -> str:
     """Classify a difference: ``higher``, ``lower``, ``same``, ``unclear``, ``one seed`` or ``none``.
 
-    ``same`` is an equivalence: the whole interval lies within ±``same_within``. ``unclear`` says that the interval
-    includes 0 and reaches further than that. Nothing to compare is ``none``. A difference can be both real and
-    negligible; then it is named by its sign. The same difference with every seed is a tie of rounded figures and no
-    certainty: its sign is not concluded from.
+    ``same`` is an equivalence, of three differences or more: the whole interval lies within ±``same_within``.
+    ``unclear`` says that the interval includes 0 and that this is not shown. Nothing to compare is ``none``. A
+    difference can be both real and negligible; then it is named by its sign. The same difference with every seed is a
+    tie of rounded figures and no certainty: its sign is not concluded from.
     """
     if difference.n < 2:
         return "one seed" if difference.n else "none"
@@ -106,7 +109,8 @@ def direction(difference: Estimate, same_within: float | None = None) -> str:
 
 
 def _within(difference: Estimate, margin: float | None) -> bool:
-    return margin is not None and -margin <= difference.low and difference.high <= margin
+    inside = margin is not None and -margin <= difference.low and difference.high <= margin
+    return inside and difference.n >= FEWEST_FOR_SAME
 
 
 def on_claim(difference: Estimate, supporting: str, same_within: float | None = None) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cifarlab.bench import goals
@@ -31,10 +31,17 @@ def _share(card: Mapping[str, Any], row: Mapping[str, Any]) -> float:
     return statistics.median(_shares(card, row))
 
 
+def _times(speeds: Sequence[float], others: Sequence[float]) -> str:
+    """How many times as fast, by rounds: the median, the lowest and the highest."""
+    ratios = [speed / other for speed, other in zip(speeds, others, strict=True)]
+    return f"{statistics.median(ratios):.1f} ({min(ratios):.1f} to {max(ratios):.1f})"
+
+
 def loops(card: Mapping[str, Any]) -> list[dict[str, Any]]:
     """One row for the original's loop at each width, and for ours at each width, batch size, compiled or not."""
     batch = RunConfig().batch_size
-    theirs = {row["width"]: statistics.median(row["original_images_per_second"]) for row in card["loops"]}
+    originals = {row["width"]: row["original_images_per_second"] for row in card["loops"]}
+    theirs = {width: statistics.median(speeds) for width, speeds in originals.items()}
     rows = [
         ((width, 0, False), {
             "loop": "the original's", "width": width, "batch": batch, "images/s": f"{speed:,.0f}", "ratio": "1",
@@ -43,7 +50,7 @@ def loops(card: Mapping[str, Any]) -> list[dict[str, Any]]:
     ] + [
         ((row["width"], row["batch_size"], row["compiled"]), {
             "loop": "ours, compiled" if row["compiled"] else "ours", "width": row["width"], "batch": row["batch_size"],
-            "images/s": f"{_speed(row):,.0f}", "ratio": f"{_speed(row) / theirs[row['width']]:.1f}",
+            "images/s": f"{_speed(row):,.0f}", "ratio": _times(row["images_per_second"], originals[row["width"]]),
             "of the product": goals.percent(_share(card, row)),
             "twenty epochs": f"{IMAGES / _speed(row):.0f} s", "first passes": f"{row['first_steps_seconds']:.0f} s",
         }) for row in card["ours"]
@@ -86,7 +93,9 @@ def verdicts(card: Mapping[str, Any]) -> list[str]:
                 f"time. Twenty epochs, first passes included, take {compiled:.0f} s compiled and {plain:.0f} s not.")
     together = {int(count): statistics.median(speeds) for count, speeds in card["at_once"]["images_per_second"].items()}
     enough = min(count for count, speed in together.items() if speed >= 0.95 * max(together.values()))
+    by_round = card["at_once"]["images_per_second"]
     sentences.append(
-        f"{enough} runs at once, at width {card['at_once']['width']}, finish {together[enough] / together[1]:.1f} "
-        "times the images of one" + ("; more than that add nothing." if enough < max(together) else "."))
+        f"{enough} runs at once, at width {card['at_once']['width']}, finish "
+        f"{_times(by_round[str(enough)], by_round['1'])} times the images of one"
+        + ("; more than that add nothing." if enough < max(together) else "."))
     return sentences

@@ -47,12 +47,11 @@ def what_it_takes(row: Mapping[str, Any], goal: float, matmul: float, best: floa
 
 def what_the_race_takes(race: Mapping[str, Any], matmul: float) -> str:
     """What ``TIMES_THE_PROGRAM`` would ask of the processor; ``race`` and ``matmul`` (FLOP/s) as in :func:`table`."""
-    flops = arithmetic.training_flops(studies.load("speedrun").config(race["level"], 0))
+    flops, its_flops = _flops(race), _its_flops()
     theirs, ours = (statistics.median(run["seconds"] for run in race[who]) for who in ("theirs", "ours"))
-    its_flops = 1e15 * published.speedruns()["records"][0]["petaflops"]
     return (
         f"A run of ours ({race['level']}) is {flops / 1e15:.2f} PFLOP, done at {percent(flops / ours / matmul)} of the "
-        f"matrix product's rate, the program's {its_flops / 1e15:.2f} PFLOP by its page's count, done at "
+        f"matrix product's rate, the program's {its_flops / 1e15:.2f} PFLOP by its page's count, as it comes done at "
         f"{percent(its_flops / theirs / matmul)}; for ours the goal would be "
         f"{percent(TIMES_THE_PROGRAM * flops / theirs / matmul)} of it."
     )
@@ -63,10 +62,22 @@ def with_memory_kept(race: Mapping[str, Any]) -> str:
     if not (kept := race.get("theirs_keeping_memory")):
         return ""
     theirs, ours = (statistics.median(run["seconds"] for run in runs) for runs in (kept, race["ours"]))
+    work = _flops(race) / _its_flops()
     return (
         f"With its memory kept, as ours keeps it, the program takes {theirs:.0f} s and ours ({race['level']}) "
-        f"{ours:.0f} s: {theirs / ours:.2f} times its speed."
+        f"{ours:.0f} s: {theirs / ours:.2f} times its speed, with {work:.2f} times its arithmetic. Operation for "
+        f"operation ours then goes {work * theirs / ours:.2f} times as fast."
     )
+
+
+def _flops(race: Mapping[str, Any]) -> float:
+    """The arithmetic of our runs in the race."""
+    return arithmetic.training_flops(studies.load("speedrun").config(race["level"], 0))
+
+
+def _its_flops() -> float:
+    """The published program's arithmetic, by its page's count."""
+    return 1e15 * published.speedruns()["records"][0]["petaflops"]
 
 
 def table(
@@ -123,5 +134,5 @@ def table(
         theirs, ours = (100 * statistics.mean(run["test_accuracy"] for run in race[who]) for who in ("theirs", "ours"))
         add(f"{TIMES_THE_PROGRAM:g} times the speed of airbench94_muon.py, side by side with our {race['level']} (test "
             f"accuracy there: theirs {theirs:.2f} %, ours {ours:.2f} %)", race["ratio"], TIMES_THE_PROGRAM,
-            f"{what_the_race_takes(race, matmul)} {with_memory_kept(race)}".rstrip())
+            f"{with_memory_kept(race)} {what_the_race_takes(race, matmul)}".lstrip())
     return rows
