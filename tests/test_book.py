@@ -182,7 +182,7 @@ def test_glued_numbers_are_computed_from_the_committed_results(site):
     shared = set(final["constant"]) & set(final["warm-up cosine"])
     gain = statistics.mean(final["warm-up cosine"][seed] - final["constant"][seed] for seed in shared)
     card = site.text("book/index")
-    shown = re.search(r"less that at a constant rate: ([+-][\d.]+)", card)
+    shown = re.search(r"against a constant rate: [\w ]+, ([+-][\d.]+)", card)
     assert shown, card
     assert float(shown[1]) == pytest.approx(gain, abs=0.006)
     assert f"n = {len(shared)}" in site.text("notebooks/05-warm-up")
@@ -268,22 +268,25 @@ def test_an_untouched_rebuild_runs_nothing_and_a_changed_result_is_on_the_page(s
 
     from cifarlab import studies
 
-    present = [config for _, config in studies.load("baseline").runs()
-               if (site.root / "results" / "runs" / f"{config.id}.json").exists()]
-    path = site.root / "results" / "runs" / f"{present[0].id}.json"
+    study = studies.load("depth")
+
+    def path_of(level, seed):
+        return site.root / "results" / "runs" / f"{study.config(level, seed).id}.json"
+
+    def mean(level):
+        return statistics.mean(
+            100 * json.loads(path_of(level, seed).read_text())["final"]["val_accuracy"] for seed in study.seeds)
+
+    path = path_of("plain 3", 0)
     committed = path.read_text()
     result = json.loads(committed)
     result["final"]["val_accuracy"] = result["history"][-1]["val_accuracy"] = 0.98765
     path.write_text(json.dumps(result))
     try:
         assert site.build().returncode == 0
-        assert "98.8" in site.text("notebooks/04-baseline")
-        rest = [
-            json.loads((site.root / "results" / "runs" / f"{config.id}.json").read_text())["final"]["val_accuracy"]
-            for level, config in studies.load("baseline").runs() if level == "starting point" and config.seed
-        ]
-        # Glued on another page, as the variant's mean over its seeds.
-        assert f"{100 * statistics.mean([0.98765, *rest]):.1f}" in site.text("book/index")
+        assert f"{mean('plain 3'):.2f} ±" in site.text("notebooks/11-depth")
+        # Glued on another page, by way of a third.
+        assert f"{mean('residual 9') - mean('plain 3'):+.2f} ±" in site.text("book/index")
     finally:
         path.write_text(committed)
 
