@@ -15,6 +15,7 @@ import nbformat
 import pytest
 import torch
 from cifarlab import data, layers, models, provenance, store, studies, training
+from cifarlab.__main__ import main
 from cifarlab.bench import (
     answers,
     building,
@@ -614,6 +615,38 @@ def test_the_program_is_run_as_it_comes_and_keeping_its_memory(monkeypatch, tmp_
     assert answer["level"] == race.LEVEL
     epochs = studies.load("speedrun").config(race.LEVEL, 0).epochs
     assert {run["test_accuracy"] for run in answer["ours"]} == {epochs / 100}
+
+
+@pytest.fixture
+def one_round(monkeypatch, tmp_path):
+    """A folder with a race of one round; each further round is slower by one second."""
+    def measure(rounds=1, first_seed=1000):
+        seconds = 2.0 + first_seed - 1000
+        return {"level": race.LEVEL, "ours": [{"seconds": seconds, "test_accuracy": 0.94}], "ratio": [8 / seconds]}
+
+    monkeypatch.setattr(race, "measure", measure)
+    answers.write("race", measure() | {"wall_seconds": 1.0}, str(tmp_path))
+    return str(tmp_path)
+
+
+def test_rounds_are_added_to_a_race_each_with_its_day_and_a_seed_of_its_own(one_round):
+    assert main(["bench", "--only", "race", "--add", "--rounds", "2", "--folder", one_round]) == 0
+    answer = answers.read("race", one_round)
+    assert [run["seconds"] for run in answer["ours"]] == [2.0, 3.0, 4.0]
+    assert answer["ratio"] == [4.0, 8 / 3, 2.0]
+    assert len(answer["days"]) == 3
+    assert answer["wall_seconds"] > 1.0
+
+
+def test_rounds_are_added_only_to_those_of_the_same_code_and_kind_of_processor(one_round, capsys):
+    path = answers.path_of("race", one_round)
+    measured = json.loads(path.read_text())
+    for fact, other, why in (("bench_digest", "0" * 12, "other code"), ("threads", 99, "another processor")):
+        path.write_text(json.dumps(measured | {"provenance": measured["provenance"] | {fact: other}}))
+        assert main(["bench", "--only", "race", "--add", "--folder", one_round]) == 2
+        assert why in capsys.readouterr().err
+    assert main(["bench", "--only", "loops", "--add", "--folder", one_round]) == 2
+    assert "for the race alone" in capsys.readouterr().err
 
 
 def test_a_program_keeps_its_memory_by_its_environment():

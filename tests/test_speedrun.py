@@ -29,6 +29,11 @@ def test_the_recipe_on_all_images_differs_in_the_images_held_out_only():
         assert quoted.config(level, 0) == chosen.config(level, 0).with_(train_images=50_000, val_images=0)
 
 
+def test_the_recipe_that_is_searched_further_is_the_one_with_augmentation():
+    search, recipe = studies.load("recipe-search"), studies.load("recipe")
+    assert search.config(search.reference, 0) == recipe.config("with Muon and augmentation", 0)
+
+
 def test_the_parts_that_decay_differently_warm_up_alike():
     configs = [studies.load("speedrun-parts").config(level, 0) for level in ("as in the studies", "linear decay")]
     assert [config.schedule for config in configs] == ["warmup_cosine", "one_cycle"]
@@ -96,6 +101,12 @@ def test_a_choice_that_the_search_contradicts_is_said_without_reserve():
     flops = FLOPS | {name: FLOPS["short"] for name in several if name != "long"}
     assert "the search does not tell the two apart" in speedrun.on_choice(
         "long", several | {"short": accuracies(94.2, 94.4, 94.3)}, flops)
+
+
+def test_a_recipe_ahead_with_as_much_arithmetic_is_said_to_have_it():
+    accuracies = {"one": pd.Series([93.0]), "other": pd.Series([94.0])}
+    said = speedrun.on_choice("one", accuracies, {"one": 1.0, "other": 1.0})
+    assert "*other*, with as much arithmetic, is 1.00 points higher" in said
 
 
 def test_a_tie_at_less_arithmetic_is_said():

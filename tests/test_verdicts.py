@@ -111,6 +111,9 @@ def test_many_verdicts_are_summed_up_in_one_sentence():
     assert verdicts.in_short(many, "gap") == "Gap, against *none*: lower with all 4 others."
     assert verdicts.in_short([*many, several[3]], "gap") == (
         "Gap, against *none*: higher with no level; lower with 4 of the 5 others; no difference found with *d*.")
+    more = [comparison(name, -2.0, 0.5) for name in "efghijkl"]
+    assert "lower with 8 of the 10 others;" in verdicts.in_short([*more, several[0], several[3]])
+    assert "lower with *e*, *f*" in verdicts.in_short([*more[:7], several[0], several[3]])
     remarks = [comparison("a (width 9)", 2.0, 0.5, reference="b (width 4)")]
     assert verdicts.in_short(remarks) == "Final validation accuracy, against *b*: higher with *a*."
     assert "*b (width 4)*: higher with *b (width 9)*." in verdicts.in_short(

@@ -220,6 +220,8 @@ BENCHMARKS = ("loops", "ceiling", "trials", "processes", "operations", "growth",
               "building")
 # Only when named: one needs a program that is not part of this project, and half an hour or more; one needs a GPU.
 NAMED_BENCHMARKS = ("race", "gpu")
+# The seed of the race's first round; the others count on from it.
+FIRST_OF_THE_RACE = 1000
 
 
 def bench(arguments: argparse.Namespace) -> int:
@@ -228,6 +230,8 @@ def bench(arguments: argparse.Namespace) -> int:
     from cifarlab.bench import answers
 
     keep_freed_memory()  # as a run does; programs that are not ours are measured in processes of their own
+    if arguments.add:
+        return _add_rounds(arguments)
     for name in arguments.only or BENCHMARKS:
         benchmark = import_module(f"cifarlab.bench.{name}")
         rounds = {"rounds": arguments.rounds} if arguments.rounds and name in ("loops", "race", "gpu") else {}
@@ -237,6 +241,21 @@ def bench(arguments: argparse.Namespace) -> int:
         if name == "loops":
             print(benchmark.report(answer))
         print(f"written to {answers.write(name, answer, arguments.folder)}", flush=True)
+    return 0
+
+
+def _add_rounds(arguments: argparse.Namespace) -> int:
+    """Add rounds to the race, which takes too long for one sitting; each is written when it ends."""
+    from cifarlab.bench import answers, race
+
+    if arguments.only != ["race"]:
+        raise answers.BenchmarkError("--add is for the race alone: --only race --add")
+    for _ in range(arguments.rounds or 1):
+        earlier = answers.to_continue("race", arguments.folder)
+        started = time.monotonic()
+        answer = race.measure(first_seed=FIRST_OF_THE_RACE + len(earlier["ratio"]))
+        answer["wall_seconds"] = time.monotonic() - started
+        print(f"written to {answers.write('race', answer, arguments.folder, earlier)}", flush=True)
     return 0
 
 
@@ -272,6 +291,8 @@ def main(argv: list[str] | None = None) -> int:
                          help="how often what is compared alternates (loops: 5, race: 1, gpu: 3)")
     command.add_argument("--only", choices=BENCHMARKS + NAMED_BENCHMARKS, action="append",
                          help="one benchmark; may be repeated")
+    command.add_argument("--add", action="store_true",
+                         help="add the rounds to those of the race there, of the same code on such a processor")
     command.add_argument("--folder", help="where the answers go, such as results/bench-of-mine")
     arguments = parser.parse_args(argv)
     # A warning such as that of a damaged file is a sentence for the user: without the line of code that gave it.

@@ -59,11 +59,13 @@ def on_choice(level: str | None, accuracies: Mapping[str, pd.Series], flops: Map
     # The best of several was picked after looking.
     (comparison,) = stats.compare_pairs(accuracies, [(best, level)], planned=len(differences))
     told_apart = comparison.word == "higher"
+    share = flops[best] / flops[level]
+    work = "with as much arithmetic" if abs(share - 1) < 0.005 else f"with {share:.2f} times its arithmetic"
     interval = "one seed, no interval"
     if difference.n > 1:
         interval = f"95 % interval {difference.low:+.2f} to {difference.high:+.2f}, n = {difference.n}"
     return (
-        f"The quoted recipe is the search's {name}. Over the seeds that both have, *{best}*, with "
-        f"{flops[best] / flops[level]:.2f} times its arithmetic, is {difference.mean:.2f} points higher on held-out "
-        f"images ({interval}){'' if told_apart else ': the search does not tell the two apart'}."
+        f"The quoted recipe is the search's {name}. Over the seeds that both have, *{best}*, {work}, is "
+        f"{difference.mean:.2f} points higher on held-out images ({interval})"
+        f"{'' if told_apart else ': the search does not tell the two apart'}."
     )

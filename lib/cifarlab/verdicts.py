@@ -19,6 +19,8 @@ NOTHING = "There is nothing to compare yet."
 DIVERGED = "diverged"
 # A list of so many verdicts is led by a sentence that sums them up, and folded.
 LONG_LIST = 4
+# Levels with the same verdict that one sentence still names.
+MANY = 8
 WORDS = {
     "higher": "higher", "lower": "lower", "same": "the same", "unclear": "no difference found",
     "suggestive": "not after correction", "one seed": "one seed", "none": "–", "diverged": DIVERGED,
@@ -168,9 +170,9 @@ def in_short(
     margin = f" within ±{comparisons[0].same_within:g} {unit}".rstrip()
     said = dict(words) | {"same": f"the same{margin}", "suggestive": "a difference only before correction",
                     "one seed": "no verdict yet (one pair of runs)", "none": "no pair of runs yet"}
-    # Many that show the same are counted, but for one that is named.
+    # Many that show the same are counted and not named: all of them, or all but one, or more than a sentence holds.
     word, alike = max(named.items(), key=lambda item: len(item[1]))
-    if usual and len(comparisons) >= LONG_LIST and len(alike) >= len(comparisons) - 1:
+    if usual and len(comparisons) >= LONG_LIST and len(alike) >= min(len(comparisons) - 1, MANY):
         named[word] = [f"all {len(comparisons)} others" if len(named) == 1 else
                        f"{len(alike)} of the {len(comparisons)} others"]
     parts = [f"{said[word]} with {listed(named[word])}" for word in said if word in named]

@@ -40,14 +40,47 @@ def on_a_gpu(answer: Any) -> bool:
     return isinstance(answer, list) and any(on_a_gpu(part) for part in answer)
 
 
-def write(name: str, answer: Mapping[str, Any], folder: str | None = None) -> Path:
-    """Write a benchmark's answer with the machine's description; the arguments are those of :func:`path_of`."""
+def write(
+    name: str, answer: Mapping[str, Any], folder: str | None = None, earlier: Mapping[str, Any] | None = None
+) -> Path:
+    """Write a benchmark's answer with the machine's description; the arguments are those of :func:`path_of`.
+
+    The rounds of ``answer`` come after those of an ``earlier`` one, which :func:`to_continue` gave.
+    """
     device = runner.choose_device() if on_a_gpu(answer) else torch.device("cpu")
     facts = provenance.describe(device, torch.get_num_threads(), data.dataset_md5())
     facts["bench_digest"] = bench_digest(name)
+    if earlier:
+        answer = _continued(earlier, answer, facts["date"][:10])
     path = path_of(name, folder)
     store.write_text(path, json.dumps({"name": name, **answer, "provenance": facts}, indent=1) + "\n")
     return path
+
+
+def to_continue(name: str, folder: str | None = None) -> dict[str, Any]:
+    """The answer to which rounds can be added: of today's code, on a processor as this one.
+
+    Raises:
+        BenchmarkError: there is none. DamagedAnswerError: its file cannot be read.
+    """
+    answer = read(name, folder)
+    facts = answer["provenance"]
+    if not made_by_todays_code(answer):
+        raise BenchmarkError(f"{path_of(name, folder)} was measured by other code; measure it anew, without --add.")
+    if (facts["cpu"], facts["threads"]) != (provenance.cpu_description(), torch.get_num_threads()):
+        raise BenchmarkError(
+            f"{path_of(name, folder)} was measured on another processor or number of threads; --folder names a place "
+            "for this one.")
+    return answer
+
+
+def _continued(earlier: Mapping[str, Any], answer: Mapping[str, Any], day: str) -> dict[str, Any]:
+    """Both answers' rounds: every list has one entry a round; ``days`` says when each was measured."""
+    rounds = len(answer["ratio"])
+    days = earlier.get("days") or [earlier["provenance"]["date"][:10]] * len(earlier["ratio"])
+    lists = {name: [*earlier[name], *values] for name, values in answer.items() if isinstance(values, list)}
+    return {**answer, **lists, "days": [*days, *[day] * rounds],
+            "wall_seconds": earlier["wall_seconds"] + answer["wall_seconds"]}
 
 
 def bench_digest(name: str) -> str:
