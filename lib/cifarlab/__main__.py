@@ -8,6 +8,7 @@ import re
 import sys
 import time
 import warnings
+from collections.abc import Callable
 from importlib import import_module
 
 from cifarlab import execution, packing, store, studies
@@ -235,13 +236,18 @@ def bench(arguments: argparse.Namespace) -> int:
     for name in arguments.only or BENCHMARKS:
         benchmark = import_module(f"cifarlab.bench.{name}")
         rounds = {"rounds": arguments.rounds} if arguments.rounds and name in ("loops", "race", "gpu") else {}
-        started = time.monotonic()
-        answer = benchmark.measure(**rounds)
-        answer["wall_seconds"] = time.monotonic() - started
+        answer = _timed(benchmark.measure, **rounds)
         if name == "loops":
             print(benchmark.report(answer))
         print(f"written to {answers.write(name, answer, arguments.folder)}", flush=True)
     return 0
+
+
+def _timed(measure: Callable[..., dict], **given: int) -> dict:
+    """A benchmark's answer, with how long it took to measure."""
+    started = time.monotonic()
+    answer = measure(**given)
+    return answer | {"wall_seconds": time.monotonic() - started}
 
 
 def _add_rounds(arguments: argparse.Namespace) -> int:
@@ -252,9 +258,7 @@ def _add_rounds(arguments: argparse.Namespace) -> int:
         raise answers.BenchmarkError("--add is for the race alone: --only race --add")
     for _ in range(arguments.rounds or 1):
         earlier = answers.to_continue("race", arguments.folder)
-        started = time.monotonic()
-        answer = race.measure(first_seed=FIRST_OF_THE_RACE + len(earlier["ratio"]))
-        answer["wall_seconds"] = time.monotonic() - started
+        answer = _timed(race.measure, first_seed=FIRST_OF_THE_RACE + len(earlier["ratio"]))
         print(f"written to {answers.write('race', answer, arguments.folder, earlier)}", flush=True)
     return 0
 

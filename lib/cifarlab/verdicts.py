@@ -19,7 +19,7 @@ NOTHING = "There is nothing to compare yet."
 DIVERGED = "diverged"
 # A list of so many verdicts is led by a sentence that sums them up, and folded.
 LONG_LIST = 4
-# Levels with the same verdict that one sentence still names.
+# From so many on, levels with the same verdict are counted in a sentence, not named.
 MANY = 8
 WORDS = {
     "higher": "higher", "lower": "lower", "same": "the same", "unclear": "no difference found",

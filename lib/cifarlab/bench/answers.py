@@ -74,12 +74,15 @@ def to_continue(name: str, folder: str | None = None) -> dict[str, Any]:
     return answer
 
 
+def days_of(answer: Mapping[str, Any]) -> list[str]:
+    """On which day each round was measured: that of the answer, where none was added."""
+    return answer.get("days") or [answer["provenance"]["date"][:10]] * len(answer["ratio"])
+
+
 def _continued(earlier: Mapping[str, Any], answer: Mapping[str, Any], day: str) -> dict[str, Any]:
     """Both answers' rounds: every list has one entry a round; ``days`` says when each was measured."""
-    rounds = len(answer["ratio"])
-    days = earlier.get("days") or [earlier["provenance"]["date"][:10]] * len(earlier["ratio"])
     lists = {name: [*earlier[name], *values] for name, values in answer.items() if isinstance(values, list)}
-    return {**answer, **lists, "days": [*days, *[day] * rounds],
+    return {**answer, **lists, "days": [*days_of(earlier), *[day] * len(answer["ratio"])],
             "wall_seconds": earlier["wall_seconds"] + answer["wall_seconds"]}
 
 
