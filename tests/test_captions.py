@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pandas as pd
 from cifarlab import captions, stats, studies
@@ -122,6 +123,10 @@ def test_a_caption_counts_the_conclusions_that_hold_in_both():
     one_seed = stats.compare_pairs({"none": series(1), "a": series(4), "b": series(1)}, [("a", "none"), ("b", "none")])
     assert captions.repeated([("narrow", first), ("wide", one_seed)]) == (
         "Nothing can be said wide yet: one pair of runs shows no difference.")
+    loose = [replace(first[0], p_holm=0.06)]
+    assert captions.repeated([("narrow", first[:1]), ("wide", loose)]) == (
+        "Of what is shown narrow to be higher, lower or the same, 0 of 1 are shown wide too; 1 more on the same side, "
+        "before correction only.")
     twice = captions.repeated([("narrow", [first[0], first[0]]), ("wide", [first[0], one_seed[0]])])
     assert twice.endswith("1 of 1 is shown wide too; of 1 more there are too few runs yet.")
 

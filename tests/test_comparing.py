@@ -48,21 +48,23 @@ def test_whether_a_gain_depends_on_the_setting_is_a_difference_of_differences():
     assert change.difference.mean == pytest.approx(5)
     # In short a level is said to be compared with itself under another setting.
     assert verdicts.in_short_by_setting([change], "*{}*", "gain") == [
-        "*bare*: gain, against *plain*: higher with *half*."]
+        "*bare*: gain, against *plain* (n = 5): higher with *half* (+5.00 points)."]
     assert verdicts.on_changes([change], "*{}*", "gain").startswith(
         "- The gain of *half / bare* is higher than that of *half / plain* by 5.00 points")
-    assert verdicts.on_changes(4 * [change], "*{}*", "gain").startswith("- *bare*: gain, against *plain*: higher with")
+    assert verdicts.on_changes(4 * [change], "*{}*", "gain").startswith(
+        "- *bare*: gain, against *plain* (n = 5): higher with")
     assert verdicts.on_changes([], "*{}*", "gain") == verdicts.NOTHING
     # By setting: each level against its own reference, whose names need not say the setting again.
     by_setting = comparing.by_setting(found, "none")
     first, second = verdicts.in_short_by_setting(by_setting, "*{}*", "accuracy")
-    assert first == "*plain*: accuracy, against *none*: the same within ±0.5 points with *half*."
-    assert second == "*bare*: accuracy, against *none*: higher with *half*."
+    assert first == "*plain*: accuracy, against *none* (n = 5): the same within ±0.5 points with *half*."
+    assert second == "*bare*: accuracy, against *none* (n = 5): higher with *half* (+5.00 points)."
     assert verdicts.on_each_by_setting(by_setting, "*{}*").splitlines()[1].startswith(
         "- *bare*: The final validation accuracy of *half* is higher than that of *none* by 5.00 points")
     # Settings that show the same are said together.
     alike = [replace(c, level=f"half / {name}", reference=f"none / {name}") for c in by_setting[:1] for name in "ab"]
-    assert verdicts.in_short_by_setting(alike, "*{}*", "accuracy") == [first.replace("plain", "a, b")]
+    assert verdicts.in_short_by_setting(alike, "*{}*", "accuracy") == [
+        "*a, b*: accuracy, against *none* (n = 5): the same within ±0.5 points with *half*."]
     folded = verdicts.on_each_by_setting(2 * by_setting, "*{}*")
     assert folded.startswith("- *plain*: ") and "dropdown" in folded
     ranges = comparing.ranges_over_settings(found)
@@ -159,7 +161,7 @@ def test_only_levels_that_reach_a_target_with_every_seed_are_timed():
     said = verdicts.on_times({0.75: (found, slow)})
     assert said.startswith("- The time to 75 % of *quick* is lower than that of *none* by ")
     assert verdicts.in_short(found, "time to 75 %", "epochs", verdicts.WORDS_OF_TIME) == (
-        "Time to 75 %, against *none*: sooner with *quick*.")
+        f"Time to 75 %, against *none* (n = 3): sooner with *quick* ({found[0].difference.mean:+.2f} epochs).")
     assert said.endswith("Not compared in the time to 75 %, which not every seed reaches: *lucky*, *lost*.")
     # What two targets have in common is said once.
     assert verdicts.on_times({0.9: ([], []), 0.92: ([], []), 0.95: ([], ["none"])}) == (

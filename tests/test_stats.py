@@ -193,3 +193,12 @@ def test_p_values_are_written_as_readers_expect():
 def test_a_claim_is_supported_contradicted_or_undecided(values, supporting, said):
     difference = stats.paired_difference(series(*values), series(*[0.0] * len(values)))
     assert stats.on_claim(difference, supporting, same_within=0.5) == said
+
+
+def test_runs_that_share_no_seeds_are_compared_by_welchs_interval():
+    a, b = pd.Series([1.0, 2.0, 3.0, math.nan]), pd.Series([1.0, 1.5])
+    found = stats.unpaired_difference(a, b)
+    # By hand: variances 1 / 3 and 0.125 / 2, their sum's root 0.6292, 2.635 degrees of freedom, t 3.447.
+    assert (found.mean, found.n) == (pytest.approx(0.75), 3)
+    assert found.half_width == pytest.approx(0.6292 * 3.447, rel=1e-3)
+    assert math.isnan(stats.unpaired_difference(a, b[:1]).low)

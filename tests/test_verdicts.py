@@ -89,34 +89,43 @@ def test_many_verdicts_are_summed_up_in_one_sentence():
         comparison("e", 1.0, 0.5, p=0.2), comparison("f", 1.0, math.nan, n=1),
     ]
     assert verdicts.in_short(several) == (
-        "Final validation accuracy, against *none*: higher with *a*; lower with *b*; the same within ±0.5 points with "
-        "*c*; no difference found with *d*; a difference only before correction with *e*; no verdict yet (one "
-        "pair of runs) with *f*.")
+        "Final validation accuracy, against *none* (n = 5): higher with *a* (+2.00 points); lower with *b* (-3.00 "
+        "points); the same within ±0.5 points with *c*; no difference found with *d*; a difference only before "
+        "correction with *e*; no verdict yet (one pair of runs) with *f*.")
     assert verdicts.in_short(several[1:3], "gap") == (
-        "Gap, against *none*: higher with no level; lower with *b*; the same within ±0.5 points with *c*.")
-    assert verdicts.in_short(several[1:2], "gap") == "Gap, against *none*: lower with *b*."
-    assert "against *none*: no level is shown to be higher or lower; the same" in verdicts.in_short(several[2:4])
+        "Gap, against *none* (n = 5): no level is shown to be higher; lower with *b* (-3.00 points); the same within "
+        "±0.5 points with *c*.")
+    assert verdicts.in_short([several[1], comparison("g", -0.5, 0.1, n=3)], "gap", "nats", digits=1) == (
+        "Gap, against *none* (n = 3 to 5): lower with *b* (-3.0), *g* (-0.5 nats).")
+    assert "(n = 5): no level is shown to be higher or lower; the same" in verdicts.in_short(several[2:4])
     assert verdicts.in_short(several[3:4]) == (
-        "Final validation accuracy, against *none*: no difference found with *d*.")
+        "Final validation accuracy, against *none* (n = 5): no difference found with *d*.")
     # Nothing is said of what could not be tested.
     assert verdicts.in_short(several[-1:]) == (
         "Final validation accuracy, against *none*: no verdict yet (one pair of runs) with *f*.")
     others = [comparison("a", 2.0, 0.5), comparison("b", 2.0, 0.5, reference="a")]
-    assert "accuracy: higher with *a* (against *none*), *b* (against *a*)" in verdicts.in_short(others)
+    assert verdicts.in_short(others) == (
+        "Final validation accuracy (n = 5): higher with *a* (against *none*; +2.00), *b* (against *a*; +2.00 points).")
     most = [*several[:2], others[1]]
     assert verdicts.in_short(most) == (
-        "Final validation accuracy, against *none*: higher with *a*; lower with *b*. Final validation accuracy, "
-        "against *a*: higher with *b*.")
-    many = [comparison(name, -2.0, 0.5) for name in "abcd"]
-    assert verdicts.in_short(many, "gap") == "Gap, against *none*: lower with all 4 others."
+        "Final validation accuracy, against *none* (n = 5): higher with *a* (+2.00 points); lower with *b* (-3.00 "
+        "points). Final validation accuracy, against *a* (n = 5): higher with *b* (+2.00 points).")
+    many = [comparison(name, mean, 0.5) for name, mean in zip("abgh", (-2.0, -9.0, -0.6, -4.0), strict=True)]
+    assert verdicts.in_short(many, "gap") == (
+        "Gap, against *none* (n = 5): lower with all 4 others (-0.60 to -9.00 points).")
     assert verdicts.in_short([*many, several[3]], "gap") == (
-        "Gap, against *none*: higher with no level; lower with 4 of the 5 others; no difference found with *d*.")
+        "Gap, against *none* (n = 5): no level is shown to be higher; lower with 4 of the 5 others (-0.60 to -9.00 "
+        "points); no difference found with *d*.")
     more = [comparison(name, -2.0, 0.5) for name in "efghijkl"]
-    assert "lower with 8 of the 10 others;" in verdicts.in_short([*more, several[0], several[3]])
-    assert "lower with *e*, *f*" in verdicts.in_short([*more[:7], several[0], several[3]])
+    assert "lower with 8 of the 10 others (-2.00 points);" in verdicts.in_short([*more, several[0], several[3]])
+    assert "lower with *e* (-2.00), *f*" in verdicts.in_short([*more[:7], several[0], several[3]])
+    # Names that have commas themselves are counted sooner.
+    batches = [comparison(f"500, rate {rate}", -2.0, 0.5) for rate in (1, 2, 3)]
+    assert "lower with 3 of the 5 others (-2.00 points);" in verdicts.in_short([*batches, several[0], several[3]])
+    assert "lower with *500, rate 1* (-2.00) and *500, rate 2*" in verdicts.in_short([*batches[:2], *several[2:]])
     remarks = [comparison("a (width 9)", 2.0, 0.5, reference="b (width 4)")]
-    assert verdicts.in_short(remarks) == "Final validation accuracy, against *b*: higher with *a*."
-    assert "*b (width 4)*: higher with *b (width 9)*." in verdicts.in_short(
+    assert verdicts.in_short(remarks).endswith(", against *b* (n = 5): higher with *a* (+2.00 points).")
+    assert "*b (width 4)* (n = 5): higher with *b (width 9)* (" in verdicts.in_short(
         [comparison("b (width 9)", 2.0, 0.5, reference="b (width 4)")])
     assert verdicts.in_short([]) == verdicts.NOTHING
     listed = verdicts.on_each(several)

@@ -122,8 +122,12 @@ def repeated(conditions: Sequence[tuple[str, Sequence[stats.Comparison]]]) -> st
         return f"Nothing can be said {there} yet: one pair of runs shows no difference."
     held = sum(before.word == after.word for before, after in tested)
     open_yet = len(shown) - len(tested)
+    # Not shown again need not mean gone: a few pairs may leave all of them on the same side, before correction.
+    nearly = sum(after.word == "suggestive" and before.word == stats.direction(after.difference)
+                 for before, after in tested)
     return (f"Of what is shown {here} to be higher, lower or the same, {held} of {len(tested)} "
             f"{'is' if held == 1 else 'are'} shown {there} too"
+            + (f"; {nearly} more on the same side, before correction only" if nearly else "")
             + (f"; of {open_yet} more there are too few runs yet." if open_yet else "."))
 
 

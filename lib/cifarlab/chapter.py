@@ -163,6 +163,10 @@ def provenance_text(*results: StudyResults) -> str:
     if aside := store.set_aside():
         warnings.append(f"Files of results that do not fit were set aside: {_list(f'`{name}`' for name in aside)}.")
     parts = []
+    if any(map(_mixed_seeds, results)):
+        sources.append("Each kind of processor rounds in its own way, which is part of such differences. What that "
+                       "comes to was measured for the studies' narrow reference alone, between a GPU and a processor "
+                       "([Speed](14-speed.ipynb)).")
     if sources:
         parts.append(":::{dropdown} Where these numbers come from\n" + "\n\n".join(sources) + "\n:::")
     if warnings:
@@ -180,9 +184,7 @@ def _source(results: StudyResults) -> str:
     mixed = _mixed_seeds(results)
     rounding = (
         f" Seed{'s' * (len(mixed) > 1)} {_list(mixed)}: the levels were not all trained on one kind of processor."
-        f"{_apart(results)} Each kind rounds in its own way, which is part of their differences. What that comes to "
-        "was measured for the studies' narrow reference alone, between a GPU and a processor "
-        "([Speed](14-speed.ipynb))." if mixed else "")
+        f"{_apart(results)}" if mixed else "")
     epochs = {config.epochs for config in results.configs.values()}
     widths = {config.width for config in results.configs.values()}
     images = {config.train_images for config in results.configs.values()}

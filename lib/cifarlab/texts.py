@@ -35,8 +35,8 @@ def signed(difference: Estimate, digits: int = 2) -> str:
 
 
 def seconds(value: float) -> str:
-    """Seconds as a table shows them; – where they were not measured."""
-    return "–" if math.isnan(value) else f"{value:.0f}"
+    """Seconds as a table shows them, few to a tenth; – where they were not measured."""
+    return "–" if math.isnan(value) else f"{value:.{1 if value < 100 else 0}f}"
 
 
 def listed(names: Sequence[str]) -> str:

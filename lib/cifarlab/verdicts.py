@@ -21,6 +21,10 @@ DIVERGED = "diverged"
 LONG_LIST = 4
 # From so many on, levels with the same verdict are counted in a sentence, not named.
 MANY = 8
+# And from more than so many on, where their names have commas of their own.
+FEW = 2
+# The words that say on which side a difference lies: a summary gives its size too.
+SIDED = ("higher", "lower")
 WORDS = {
     "higher": "higher", "lower": "lower", "same": "the same", "unclear": "no difference found",
     "suggestive": "not after correction", "one seed": "one seed", "none": "–", "diverged": DIVERGED,
@@ -141,45 +145,59 @@ def on_each(
             "seed's, and no verdict."
         )
     lines = [on_comparison(what, comparison, unit, digits) for comparison in comparisons]
-    return _folded(in_short(comparisons, what, unit, words), lines)
+    return _folded(in_short(comparisons, what, unit, words, digits), lines)
 
 
 def in_short(
     comparisons: Sequence[Comparison], what: str = "final validation accuracy", unit: str = "points",
-    words: Mapping[str, str] = WORDS,
+    words: Mapping[str, str] = WORDS, digits: int = 2,
 ) -> str:
     """What several comparisons show, in one sentence: with which levels a figure is higher, lower, the same.
 
-    For example "Final validation accuracy, against *none*: higher with no level; lower with *b*; no difference found
-    with *a*." Levels that are compared with another than most are have a sentence of their own. What stands in
-    parentheses at a level's end is left out where the level is known without; many that show the same are counted and
-    not named. ``words`` says how each outcome reads: :data:`WORDS`, or :data:`WORDS_OF_TIME` of a time.
+    For example "Final validation accuracy, against *none* (n = 5): no level is shown to be higher; lower with *b*
+    (-0.84 points); no difference found with *a*." Levels that are compared with another than most are have a sentence
+    of their own. What stands in parentheses at a level's end is left out where the level is known without; many that
+    show the same are counted and not named. ``words`` says how each outcome reads: :data:`WORDS`, or
+    :data:`WORDS_OF_TIME` of a time.
     """
     if not comparisons:
         return NOTHING
     (usual, count), *_ = Counter(comparison.reference for comparison in comparisons).most_common(1)
     if 2 * count > len(comparisons) > count:
         apart = [c for c in comparisons if c.reference != usual]
-        return " ".join(in_short(part, what, unit, words) for part in (with_reference(comparisons, usual), apart))
+        return " ".join(in_short(part, what, unit, words, digits)
+                        for part in (with_reference(comparisons, usual), apart))
     usual = usual if count == len(comparisons) else None
     short = _without_remarks({name for c in comparisons for name in (c.level, c.reference)})
-    named: dict[str, list[str]] = {}
-    for c in comparisons:
-        beside = "" if c.reference == usual else f" (against *{short[c.reference]}*)"
-        named.setdefault(c.word, []).append(f"*{short[c.level]}*{beside}")
     margin = f" within ±{comparisons[0].same_within:g} {unit}".rstrip()
     said = dict(words) | {"same": f"the same{margin}", "suggestive": "a difference only before correction",
-                    "one seed": "no verdict yet (one pair of runs)", "none": "no pair of runs yet"}
-    # Many that show the same are counted and not named: all of them, or all but one, or more than a sentence holds.
-    word, alike = max(named.items(), key=lambda item: len(item[1]))
-    if usual and len(comparisons) >= LONG_LIST and len(alike) >= min(len(comparisons) - 1, MANY):
-        named[word] = [f"all {len(comparisons)} others" if len(named) == 1 else
-                       f"{len(alike)} of the {len(comparisons)} others"]
-    parts = [f"{said[word]} with {listed(named[word])}" for word in said if word in named]
-    if "higher" not in named and len(parts) > 1 and any(c.difference.n > 1 for c in comparisons):
-        parts.insert(0, f"{said['higher']} with no level" if "lower" in named else
-                     f"no level is shown to be {said['higher']} or {said['lower']}")
-    against = f", against *{short[usual]}*" if usual else ""
+                          "one seed": "no verdict yet (one pair of runs)", "none": "no pair of runs yet"}
+    alike = {word: found for word in said if (found := [c for c in comparisons if c.word == word])}
+    unit = f" {unit}".rstrip()
+
+    def levels(found: Sequence[Comparison]) -> str:
+        """The levels of one word: each with its mean difference, or counted, with the smallest and the largest."""
+        means = sorted((c.difference.mean for c in found), key=abs) if found[0].word in SIDED else []
+        clear = "," not in "".join(c.level for c in found) or len(found) <= FEW
+        if usual and len(comparisons) >= LONG_LIST and not (clear and len(found) < min(len(comparisons) - 1, MANY)):
+            others = f"{len(comparisons)} others"
+            range_ = " to ".join(dict.fromkeys(f"{mean:+.{digits}f}" for mean in means[:1] + means[-1:]))
+            return (f"all {others}" if len(alike) == 1 else f"{len(found)} of the {others}") + (
+                f" ({range_}{unit})" if means else "")
+        names = []
+        for c in found:
+            remarks = [] if c.reference == usual else [f"against *{short[c.reference]}*"]
+            remarks += [f"{c.difference.mean:+.{digits}f}{unit if c is found[-1] else ''}"] if means else []
+            names.append(f"*{short[c.level]}*" + (f" ({'; '.join(remarks)})" if remarks else ""))
+        return listed(names)
+
+    parts = [f"{said[word]} with {levels(found)}" for word, found in alike.items()]
+    if "higher" not in alike and len(parts) > 1 and any(c.difference.n > 1 for c in comparisons):
+        either = said["higher"] if "lower" in alike else f"{said['higher']} or {said['lower']}"
+        parts.insert(0, f"no level is shown to be {either}")
+    pairs = [c.difference.n for c in comparisons if c.difference.n > 1]
+    n = " to ".join(dict.fromkeys((str(min(pairs)), str(max(pairs))))) if pairs else ""
+    against = (f", against *{short[usual]}*" if usual else "") + (f" (n = {n})" if n else "")
     return f"{what[0].upper()}{what[1:]}{against}: {'; '.join(parts)}."
 
 
