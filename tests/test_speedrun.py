@@ -71,6 +71,18 @@ def test_the_quoted_recipe_is_found_in_the_search_whatever_it_is_called():
     assert speedrun.level_of(quoted, "b", search) is None
 
 
+def test_what_was_known_when_the_recipe_was_chosen_is_counted():
+    def run(minute: int, seconds: float) -> dict:
+        return {"date": f"2026-01-01T10:{minute:02}:00+00:00", "wall_seconds": seconds}
+
+    searched = {
+        "chosen": [run(0, 600.0), run(5, 600.0), run(50, 60.0)], "other": [run(11, 60.0)], "late": [run(11, 61.0)]}
+    assert speedrun.known_at_choice("chosen", [run(20, 9.0), run(12, 9.0)], searched) == (
+        "When its runs on all images began, 1 of its 3 runs in the search had finished, and 2 of the 3 recipes had a "
+        "finished run; what came later chose nothing.")
+    assert "began, 0 of its 0 runs" in speedrun.known_at_choice("new", [run(0, 9.0)], searched)
+
+
 def accuracies(*values: float) -> pd.Series:
     return pd.Series(dict(enumerate(values)))
 
@@ -84,7 +96,7 @@ FLOPS = {"long": 4.0, "short": 2.0, "shorter": 1.0}
     ("short", {"short": accuracies(94.0), "long": accuracies(95.0)}, "not compared yet"),
     ("short", {"short": accuracies(94.0), "shorter": pd.Series({7: 95.0})}, "not compared yet"),
     ("long", {"long": accuracies(94.0, 94.1), "short": accuracies(93.9, 94.1), "shorter": accuracies(93.0)},
-     "of 3 with finished runs that take no more arithmetic than it, none is ahead of it"),
+     "of the 2 others with finished runs that take no more arithmetic, none is ahead of it"),
     ("long", {"long": accuracies(94.0), "short": accuracies(94.5)},
      "*short*, with 0.50 times its arithmetic, is 0.50 points higher on held-out images (one seed, no interval): the "
      "search does not tell"),

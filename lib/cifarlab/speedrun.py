@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import datetime
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pandas as pd
 
@@ -20,6 +22,27 @@ def level_of(quoted: Study, level: str, search: Study) -> str | None:
 
     wanted = recipe(quoted, level)
     return next((other for other in search.levels if recipe(search, other) == wanted), None)
+
+
+def known_at_choice(
+    level: str, quoted: Sequence[Mapping[str, Any]], searched: Mapping[str, Sequence[Mapping[str, Any]]]
+) -> str:
+    """How much of the search was there when the first run of the quoted recipe on all images began: a sentence.
+
+    ``quoted`` and, by level of the search, ``searched``: the provenance of runs. ``level`` is the recipe's name there.
+    """
+    def began(facts: Mapping[str, Any]) -> datetime.datetime:
+        return datetime.datetime.fromisoformat(facts["date"])
+
+    first = min(map(began, quoted))
+    known = {
+        other: sum(began(one) + datetime.timedelta(seconds=one["wall_seconds"]) <= first for one in facts)
+        for other, facts in searched.items()}
+    return (
+        f"When its runs on all images began, {known.get(level, 0)} of its {len(searched.get(level, ()))} runs in the "
+        f"search had finished, and {sum(count > 0 for count in known.values())} of the {len(known)} recipes had a "
+        "finished run; what came later chose nothing."
+    )
 
 
 def on_choice(level: str | None, accuracies: Mapping[str, pd.Series], flops: Mapping[str, float]) -> str:
@@ -53,8 +76,8 @@ def on_choice(level: str | None, accuracies: Mapping[str, pd.Series], flops: Map
         )
     if difference.mean <= 0:
         return (
-            f"The quoted recipe is the search's {name}: of {len(differences) + 1} with finished runs that take no more "
-            "arithmetic than it, none is ahead of it on held-out images, seed by seed."
+            f"The quoted recipe is the search's {name}: of the {len(differences)} others with finished runs that take "
+            "no more arithmetic, none is ahead of it on held-out images, seed by seed."
         )
     # The best of several was picked after looking.
     (comparison,) = stats.compare_pairs(accuracies, [(best, level)], planned=len(differences))
