@@ -28,6 +28,12 @@ def test_the_note_warns_of_older_code_of_missing_runs_and_of_damaged_files(found
     monkeypatch.setenv("CIFARLAB_RESULTS", str(shutil.copytree(smoke_results, tmp_path / "results")))
     (store.runs_folder() / "x.json.damaged").touch()
     text = chapter.provenance_text(found)
+    assert "went on, after an interruption" not in text
+    last = list(found.provenance.values())[-1]
+    last["sittings"] = [{"after_epochs": 0, "code_digest": last["code_digest"]}, {
+        "after_epochs": 1, "code_digest": last["code_digest"], "device": "cpu", "cpu": {"instructions": ["sse"]}}]
+    text = chapter.provenance_text(found)
+    assert "1 run went on, after an interruption, on another kind of processor" in text
     assert "1 of these runs was made by other code" in text
     assert "set aside: `x.json.damaged`" in text
     fewer = studies.ensure("warm-up", preset="smoke", seeds=[0, 1], train=False)

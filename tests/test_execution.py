@@ -113,6 +113,13 @@ def test_a_run_that_goes_on_keeps_its_number_of_threads(results, monkeypatch):
         assert execution.checkpoint_path(SMOKE.id).exists()
         assert runner.run(SMOKE, threads=2).provenance["threads"] == 1
         assert runner.run(SMOKE.with_(seed=9), threads=2).provenance["threads"] == 2
+        # Where the note of it was lost, the checkpoint says it.
+        with pytest.raises(KeyboardInterrupt):
+            runner.run(SMOKE.with_(seed=7), threads=1, on_epoch=stopped)
+        execution.progress_path(SMOKE.with_(seed=7).id).write_text("cut sho")
+        result = runner.run(SMOKE.with_(seed=7), threads=2)
+        assert [sitting["threads"] for sitting in result.provenance["sittings"]] == [1, 1]
+        assert all(sitting["cpu"] == result.provenance["cpu"] for sitting in result.provenance["sittings"])
         with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
             patch.setattr(runner.training, "train", stopped_before_the_first_epoch_was_told)
             runner.run(SMOKE.with_(seed=8), threads=1)

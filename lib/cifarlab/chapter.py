@@ -222,6 +222,11 @@ def _warned(results: StudyResults) -> list[str]:
     if older := results.older_code():
         were = "was" if len(older) == 1 else "were"
         warnings.append(f"{len(older)} of these runs {were} made by other code than today's library.")
+    moved = sum(len({_kind(sitting) for sitting in facts.get("sittings", ()) if "cpu" in sitting} | {_kind(facts)}) > 1
+                for facts in results.provenance.values())
+    if moved:
+        warnings.append(f"{plural(moved, 'run')} went on, after an interruption, on another kind of processor, which "
+                        "rounds in its own way.")
     return warnings
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from filelock import FileLock
 
-from cifarlab import data, execution, processor, provenance, store, training
+from cifarlab import checkpoints, data, execution, processor, provenance, store, training
 from cifarlab.allocator import keep_freed_memory
 from cifarlab.config import ConfigError, RunConfig
 from cifarlab.errors import LabError
@@ -122,7 +122,7 @@ def run(
         check_compiler(config, device)
         train_images, val_images = (part.to(device) for part in data.split(data.load(config), config))
         checkpoint, progress = execution.checkpoint_path(config.id), execution.progress_path(config.id)
-        begun = execution.progress_of(config.id) if checkpoint.is_file() else None
+        begun = begun_with(config.id)
         if begun and "threads" in begun:
             torch.set_num_threads(begun["threads"])  # with other threads sums are rounded in another order
 
@@ -144,7 +144,7 @@ def run(
         started = time.perf_counter()
         trained = training.train(
             config, train_images, val_images, checkpoint, report, on_step,
-            {name: facts[name] for name in ("code_digest", "device", "threads")},
+            {name: facts[name] for name in ("code_digest", "device", "cpu", "threads")},
         )
         fit_score = training.fit_score(trained.model, train_images, config)
         earlier = trained.history[: trained.sittings[-1]["after_epochs"]]
@@ -155,6 +155,17 @@ def run(
         store.write(result)
         execution.clear(config.id)
     return result
+
+
+def begun_with(run_id: str) -> dict[str, Any] | None:
+    """What an unfinished run's note says of it, or without a note its checkpoint; None where there is none to go on."""
+    checkpoint = execution.checkpoint_path(run_id)
+    if not checkpoint.is_file():
+        return None
+    if noted := execution.progress_of(run_id):
+        return noted
+    state = checkpoints.load(checkpoint)
+    return state and {"epochs": len(state["history"])} | state["sittings"][-1]
 
 
 def make_result(
