@@ -26,6 +26,7 @@ from cifarlab.stats import Comparison, mean_interval
 
 EMPTY = "no run is in the store yet"
 NO_PAIR = "no pair of runs is in the store yet"
+LEAST_SPAN = 1.3   # a logarithmic axis of costs is as wide as this factor at least
 
 
 def _empty(figure: BookFigure, said: str = EMPTY) -> BookFigure:
@@ -70,10 +71,15 @@ def pareto(
         for number, level in enumerate(levels):
             x = float(costs[cost][level])
             colour, _, marker = look(number)
-            axis.plot(np.full(len(means[level]), x), means[level], linestyle="", marker="o", markersize=3, alpha=0.5,
-                      color=colour)
             axis.plot(x, means[level].mean(), linestyle="", marker=marker, markersize=8, color=colour, label=level)
+            # On the mean's mark, which covers them where seeds lie near each other on this axis.
+            axis.plot(np.full(len(means[level]), x), means[level], linestyle="", marker="o", markersize=3, color=colour,
+                      markeredgecolor="white", markeredgewidth=0.5, zorder=3)
         axis.set_xscale("log")
+        # Costs that are nearly the same should look so.
+        (low, high), known = axis.get_xlim(), costs[cost].reindex(levels).dropna()
+        widened = max(1.0, LEAST_SPAN / (known.max() / known.min())) ** 0.5 if len(known) else 1.0
+        axis.set_xlim(low / widened, high * widened)
         plain_log_ticks(axis.xaxis)
         axis.set(xlabel=label, ylabel=LABELS[column])
     legend_below(figure, axes[0])
@@ -116,18 +122,22 @@ def sweep(
     return figure
 
 
-def gradients_by_layer(gradients: pd.DataFrame, levels: Sequence[str], steps: Sequence[int]) -> BookFigure:
+def gradients_by_layer(
+    gradients: pd.DataFrame, levels: Sequence[str], steps: Sequence[int], among: Sequence[str] = ()
+) -> BookFigure:
     """The gradient norm of each layer's weights, first layer to last, one panel a step; means over seeds.
 
-    Layers are placed by their order in the network, from 0 (first) to 1 (last), so that depths can be compared.
+    Layers are placed by their order in the network, from 0 (first) to 1 (last), so that depths can be compared. Where
+    ``levels`` are some of a study's, ``among`` are all of them: each then looks as it does in figures of all.
     """
+    places = {level: number for number, level in enumerate(among or levels)}
     figure, axes = new_figure(len(steps), width=3.3, height=3.2)
     for axis, step in zip(axes, steps, strict=True):
-        for number, level in enumerate(levels):
+        for level in levels:
             rows = gradients[(gradients["level"] == level) & (gradients["step"] == step)]
             order = list(dict.fromkeys(rows["layer"]))
             mean = rows.groupby("layer")["norm"].mean().reindex(order).astype(float)
-            colour, line, marker = look(number)
+            colour, line, marker = look(places[level])
             axis.plot(np.linspace(0, 1, len(mean)), mean, color=colour, linestyle=line, marker=marker, markersize=3.5,
                       label=level)
         axis.set_yscale("log")
