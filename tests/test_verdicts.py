@@ -109,7 +109,7 @@ def test_many_verdicts_are_summed_up_in_one_sentence():
     most = [*several[:2], others[1]]
     assert verdicts.in_short(most) == (
         "Final validation accuracy, against *none* (n = 5): higher with *a* (+2.00 points); lower with *b* (-3.00 "
-        "points). Final validation accuracy, against *a* (n = 5): higher with *b* (+2.00 points).")
+        "points). Against *a* (n = 5): higher with *b* (+2.00 points).")
     many = [comparison(name, mean, 0.5) for name, mean in zip("abgh", (-2.0, -9.0, -0.6, -4.0), strict=True)]
     assert verdicts.in_short(many, "gap") == (
         "Gap, against *none* (n = 5): lower with all 4 others (-0.60 to -9.00 points).")

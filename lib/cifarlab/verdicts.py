@@ -165,8 +165,11 @@ def in_short(
     (usual, count), *_ = Counter(comparison.reference for comparison in comparisons).most_common(1)
     if 2 * count > len(comparisons) > count:
         apart = [c for c in comparisons if c.reference != usual]
-        return " ".join(in_short(part, what, unit, words, digits)
-                        for part in (with_reference(comparisons, usual), apart))
+        first, *more = (in_short(part, what, unit, words, digits)
+                        for part in (with_reference(comparisons, usual), *_by_reference(apart)))
+        # The figure is named once.
+        named = f"{what[0].upper()}{what[1:]}, against"
+        return " ".join([first, *(f"Against{sentence.removeprefix(named)}" for sentence in more)])
     usual = usual if count == len(comparisons) else None
     short = _without_remarks({name for c in comparisons for name in (c.level, c.reference)})
     margin = f" within ±{comparisons[0].same_within:g} {unit}".rstrip()
@@ -199,6 +202,11 @@ def in_short(
     n = " to ".join(dict.fromkeys((str(min(pairs)), str(max(pairs))))) if pairs else ""
     against = (f", against *{short[usual]}*" if usual else "") + (f" (n = {n})" if n else "")
     return f"{what[0].upper()}{what[1:]}{against}: {'; '.join(parts)}."
+
+
+def _by_reference(comparisons: Sequence[Comparison]) -> list[list[Comparison]]:
+    """Comparisons by what they are made against, in the order in which those come first."""
+    return [with_reference(comparisons, one) for one in dict.fromkeys(c.reference for c in comparisons)]
 
 
 def _without_remarks(names: Collection[str]) -> dict[str, str]:
