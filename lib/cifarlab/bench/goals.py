@@ -65,15 +65,21 @@ def what_the_race_takes(race: Mapping[str, Any], matmul: float) -> str:
 
 def with_memory_kept(race: Mapping[str, Any]) -> str:
     """How the two compare where the program keeps its memory as ours does; empty where that was not measured."""
-    if not (kept := race.get("theirs_keeping_memory")):
+    if not (ratios := ratios_with_memory_kept(race)):
         return ""
-    ratios = [theirs["seconds"] / ours["seconds"] for theirs, ours in zip(kept, race["ours"], strict=True)]
     work = _flops(race) / its_training_flops()
     return (
         f"Where the program keeps its memory, as ours does, ours ({race['level']}) has {over_rounds(ratios)} its "
         f"speed, with {work:.2f} times its arithmetic: operation for operation it goes "
         f"{work * statistics.median(ratios):.2f} times as fast."
     )
+
+
+def ratios_with_memory_kept(race: Mapping[str, Any]) -> list[float]:
+    """The program's seconds with its memory kept over ours, round by round; empty where that was not measured."""
+    if not (kept := race.get("theirs_keeping_memory")):
+        return []
+    return [theirs["seconds"] / ours["seconds"] for theirs, ours in zip(kept, race["ours"], strict=True)]
 
 
 def over_rounds(ratios: Sequence[float]) -> str:
