@@ -61,6 +61,11 @@ def test_whether_a_gain_depends_on_the_setting_is_a_difference_of_differences():
     assert second == "*bare*: accuracy, against *none* (n = 5): higher with *half* (+5.00 points)."
     assert verdicts.on_each_by_setting(by_setting, "*{}*").splitlines()[1].startswith(
         "- *bare*: The final validation accuracy of *half* is higher than that of *none* by 5.00 points")
+    # Those of some levels alone are a family of their own.
+    assert comparing.by_setting(found, "none", ["half"]) == by_setting
+    assert comparing.by_setting(found, "none", ["another"]) == []
+    assert comparing.changes_by_setting(found, "none", "plain", ["half"]) == [change]
+    assert comparing.changes_by_setting(found, "none", "plain", ["another"]) == []
     # Settings that show the same are said together.
     alike = [replace(c, level=f"half / {name}", reference=f"none / {name}") for c in by_setting[:1] for name in "ab"]
     assert verdicts.in_short_by_setting(alike, "*{}*", "accuracy") == [

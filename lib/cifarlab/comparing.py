@@ -94,20 +94,25 @@ def gain(a: pd.Series, b: pd.Series) -> pd.Series:
     return a - b
 
 
-def by_setting(results: StudyResults, reference: str) -> list[Comparison]:
-    """A crossed study's levels, each against ``reference`` under the same setting; corrected over all settings."""
+def by_setting(results: StudyResults, reference: str, mains: Sequence[str] | None = None) -> list[Comparison]:
+    """A crossed study's levels, each against ``reference`` under the same setting; corrected over all settings.
+
+    With ``mains`` those alone, as a family of their own.
+    """
     pairs = [
         (joined(main, setting), joined(reference, setting))
-        for main, setting in map(parted, results.study.levels) if main != reference
+        for main, setting in map(parted, results.study.levels) if main != reference and main in (mains or [main])
     ]
     return planned(finals(results), pairs)
 
 
-def changes_by_setting(results: StudyResults, reference: str, base: str) -> list[Comparison]:
+def changes_by_setting(
+    results: StudyResults, reference: str, base: str, mains: Sequence[str] | None = None
+) -> list[Comparison]:
     """Whether what a level gains over ``reference`` depends on the setting of a crossed study.
 
     Each level's gain under every other setting against its gain under ``base``, by seed: a difference of differences,
-    since one verdict under each setting says nothing of their difference.
+    since one verdict under each setting says nothing of their difference. ``mains`` as for :func:`by_setting`.
     """
     values = finals(results)
     gains = {
@@ -116,7 +121,8 @@ def changes_by_setting(results: StudyResults, reference: str, base: str) -> list
     }
     pairs = [
         (joined(main, setting), joined(main, base))
-        for main in results.study.mains if main != reference for setting in results.study.settings if setting != base
+        for main in mains or results.study.mains if main != reference
+        for setting in results.study.settings if setting != base
     ]
     return planned(gains, pairs)
 
