@@ -34,6 +34,9 @@ def test_the_note_warns_of_older_code_of_missing_runs_and_of_damaged_files(found
         "after_epochs": 1, "code_digest": last["code_digest"], "device": "cpu", "cpu": {"instructions": ["sse"]}}]
     text = chapter.provenance_text(found)
     assert "1 run went on, after an interruption, on another kind of processor" in text
+    assert "another version" not in text
+    last["sittings"][0]["versions"] = last["versions"] | {"torch": "2.0"}
+    assert "1 run went on, after an interruption, with another version of Python or" in chapter.provenance_text(found)
     assert "1 of these runs was made by other code" in text
     assert "set aside: `x.json.damaged`" in text
     fewer = studies.ensure("warm-up", preset="smoke", seeds=[0, 1], train=False)

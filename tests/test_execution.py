@@ -211,6 +211,7 @@ def test_runs_are_packed_as_far_as_cores_and_memory_go(monkeypatch, gigabytes, w
     import psutil
 
     monkeypatch.setattr(packing, "cores", lambda: 4)
+    monkeypatch.setattr(packing, "granted", lambda *_: [])
     monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=gigabytes * 1e9))
     configs = [*(RunConfig.of(width=8, seed=seed) for seed in range(4)), RunConfig.of(width=width)]
     assert packing.shared_out(configs, None, "cpu") == [(configs, expected)]
@@ -228,6 +229,7 @@ def test_on_a_gpu_wide_runs_are_packed_too(monkeypatch, gigabytes, card, expecte
 
     monkeypatch.setattr(runner, "choose_device", lambda name: SimpleNamespace(type="cuda"))
     monkeypatch.setattr(packing, "cores", lambda: 4)
+    monkeypatch.setattr(packing, "granted", lambda *_: [])
     monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=gigabytes * 1e9))
     monkeypatch.setattr(packing, "memory_on", lambda device: card)
     configs = [RunConfig.of(width=width, seed=seed) for width in (16, 256) for seed in range(4)]
@@ -307,7 +309,8 @@ def test_what_a_chapter_lacks_is_trained_packed(results, monkeypatch):
         return []
 
     monkeypatch.setattr(execution, "execute_all", execute_all)
-    monkeypatch.setattr(packing, "cores", lambda: 2)
+    monkeypatch.setattr(packing, "cores_here", lambda: 2)
+    monkeypatch.setattr(packing, "memory_here", lambda: 64.0)
     configs = [SMOKE, SMOKE.with_(seed=1), SMOKE.with_(width=2 * packing.PACKED_WIDTH)]
     assert packing.execute_packed(configs, "cpu") == []
     assert groups == [(2, True, 1, 2), (1, False, None, None)]

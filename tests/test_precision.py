@@ -66,13 +66,13 @@ def test_gradients_are_rounded_once(without_units):
 def test_float32_is_left_alone(without_units):
     generator = torch.Generator().manual_seed(3)
     inputs, weights = torch.randn(2, 3, 8, 8, generator=generator), torch.randn(4, 3, 3, 3, generator=generator)
+    exact = F.conv2d(inputs, weights)
     with precision.autocast(RunConfig.of(precision="float32"), CPU):
-        assert torch.equal(F.conv2d(inputs, weights), F.conv2d(inputs, weights))
-        assert F.conv2d(inputs, weights).dtype == torch.float32
+        assert torch.equal(F.conv2d(inputs, weights), exact)
     with precision.autocast(RunConfig.of(precision="bfloat16"), CPU):
         rounded = F.conv2d(inputs, weights)
     assert rounded.dtype == torch.bfloat16
-    assert not torch.equal(rounded.float(), F.conv2d(inputs, weights))
+    assert not torch.equal(rounded.float(), exact)
 
 
 def test_with_units_nothing_is_put_in_between(monkeypatch):
@@ -83,18 +83,21 @@ def test_with_units_nothing_is_put_in_between(monkeypatch):
     assert not isinstance(precision.bfloat16_products(torch.device("cuda")), torch.overrides.TorchFunctionMode)
 
 
+@pytest.mark.parametrize("variable", ["ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA"])
 @pytest.mark.parametrize(("held_to", "instructions", "units", "winograd"), [
     ("", ["avx2", "avx512f", "avx512_bf16"], True, False),
     ("AVX512_CORE_BF16", ["avx2", "avx512f", "avx512_bf16"], True, False),
     ("avx512_core", ["avx2", "avx512f"], False, False),
     ("AVX2", ["avx2"], False, True),
+    ("AVX2_VNNI_2", ["avx2"], False, True),
 ])
 def test_what_the_library_is_held_to_decides_how_products_are_made(
-    monkeypatch, held_to, instructions, units, winograd
+    monkeypatch, variable, held_to, instructions, units, winograd
 ):
     described = "model name\t: a processor\nflags\t\t: fpu avx2 avx512f avx512_bf16\n"
     monkeypatch.setattr(precision.processor.Path, "read_text", lambda *_, **__: described)
-    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", held_to)
+    monkeypatch.delenv("ONEDNN_MAX_CPU_ISA", raising=False)
+    monkeypatch.setenv(variable, held_to)
     ask = precision.processor
     held = {"held_to": held_to.upper()} if held_to else {}
     assert ask.cpu_description() == {"model": "a processor", "instructions": instructions} | held

@@ -79,6 +79,20 @@ def test_the_digest_sees_every_module_that_training_imports():
     assert seen == set(provenance.NUMERIC_MODULES)
 
 
+def test_a_digest_is_the_same_under_every_python(tmp_path):
+    code = tmp_path / "code.py"
+    code.write_text("""
+def f(x, *, y: int = 1) -> str:
+    '''Says what.'''
+    return f"a{x!r:>{y}}b" 'c' f"{y}{{}}" "" + f'{x["k"]} "q" {1.5}' + f""  # and why
+""")
+    assert provenance.digest_of([code]) == "7977eabf957b"   # of 3.10, 3.11, 3.12 and 3.13
+    code.write_text(code.read_text().replace("Says what", "Says more").replace("# and why", ""))
+    assert provenance.digest_of([code]) == "7977eabf957b"
+    code.write_text(code.read_text().replace('"a{x', '"b{x'))
+    assert provenance.digest_of([code]) != "7977eabf957b"
+
+
 def test_no_committed_run_of_other_numbers_passes_for_todays():
     for path in RUNS.glob("*.json"):
         run = json.loads(path.read_text(encoding="utf-8"))

@@ -80,6 +80,9 @@ def test_what_was_known_when_the_recipe_was_chosen_is_counted():
     assert speedrun.known_at_choice("chosen", [run(20, 9.0), run(12, 9.0)], searched) == (
         "When its runs on all images began, 1 of its 3 runs in the search had finished, and 2 of the 3 recipes had a "
         "finished run; what came later chose nothing.")
+    # A quoted run that was interrupted began when its first sitting did, where that is known.
+    went_on = run(59, 9.0) | {"sittings": [{"date": run(12, 9.0)["date"]}, {}]}
+    assert "1 of its 3 runs" in speedrun.known_at_choice("chosen", [went_on], searched)
     assert "began, 0 of its 0 runs" in speedrun.known_at_choice("new", [run(0, 9.0)], searched)
 
 

@@ -129,6 +129,8 @@ def test_one_seed_a_diverged_seed_and_ties():
     assert (found["tie"].p, found["tie"].p_same) == (1, 0)
     # Five times exactly +1: a tie, which no test can call certain.
     assert found["shift"].word == "unclear"
+    assert texts.signed(found["shift"].difference) == "+1.00"
+    assert "+1.00 points (the same with every seed, n = 5" in verdicts.on_comparison("accuracy", found["shift"])
     with pytest.raises(KeyError):
         stats.compare({"a": series(1, 2)}, "b")
 

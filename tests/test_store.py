@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from cifarlab import execution, runner, store
-from cifarlab.config import PRESETS, ConfigError, RunConfig
+from cifarlab.config import PRESETS, ConfigError, RunConfig, digest_of
 
 SMOKE = RunConfig.of(**PRESETS["smoke"], learning_rate=0.003)
 
@@ -90,6 +90,8 @@ def test_a_damaged_or_foreign_file_is_named_and_set_aside(one_run, damage, reaso
 @pytest.mark.parametrize("later", [
     lambda fields: fields | {"schema_version": 2},
     lambda fields: fields | {"config": fields["config"] | {"new_choice": 1}},
+    lambda fields: fields | {"final": fields["final"] | {"new_figure": 1.0}},
+    lambda fields: with_another_schedule(fields),
 ])
 def test_a_newer_versions_file_is_left_as_it_is(one_run, later):
     path = store.path_of(one_run.id)
@@ -99,6 +101,14 @@ def test_a_newer_versions_file_is_left_as_it_is(one_run, later):
         store.read(one_run.id)
     assert path.read_text() == text
     assert store.set_aside() == []
+
+
+def with_another_schedule(fields: dict) -> dict:
+    """As a library would have written it that knows one more."""
+    defaults = {name: field.default for name, field in RunConfig.model_fields.items()}
+    config = fields["config"] | {"schedule": "cooldown"}
+    changed = {name: value for name, value in config.items() if value != defaults[name]}
+    return fields | {"config": config, "id": f"resnet9-cooldown-{digest_of(changed)}"}
 
 
 def test_a_results_folder_that_is_a_file_is_refused_in_a_sentence(tmp_path, monkeypatch):
@@ -215,6 +225,14 @@ def test_what_a_kill_after_the_result_was_written_left_is_tidied_up(one_run):
 def test_a_wrong_number_of_threads_is_refused(results, threads):
     with pytest.raises(ConfigError, match=rf"threads: {threads!r} is refused: it must be a whole number from 1"):
         runner.run(SMOKE, threads=threads)
+
+
+def test_a_run_whose_last_step_spoiled_it_has_diverged_though_no_image_is_held_out(results):
+    config = SMOKE.with_(optimizer="sgd", learning_rate=10.0, weight_decay=1.0, val_images=0)
+    result = runner.run(config)
+    assert result.final.train_loss is not None
+    assert result.final.fit_loss is None
+    assert result.final.diverged
 
 
 def test_a_diverged_run_is_recorded_as_such(results):

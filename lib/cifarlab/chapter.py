@@ -227,6 +227,11 @@ def _warned(results: StudyResults) -> list[str]:
     if moved:
         warnings.append(f"{plural(moved, 'run')} went on, after an interruption, on another kind of processor, which "
                         "rounds in its own way.")
+    updated = sum(any(sitting.get("versions", facts["versions"]) != facts["versions"]
+                      for sitting in facts.get("sittings", ())) for facts in results.provenance.values())
+    if updated:
+        warnings.append(f"{plural(updated, 'run')} went on, after an interruption, with another version of Python or "
+                        "of a library.")
     return warnings
 
 

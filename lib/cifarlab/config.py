@@ -186,13 +186,18 @@ class RunConfig(BaseModel):
         if self.precision == "auto":
             raise ConfigError("precision: 'auto' must be resolved to float32 or bfloat16 before the run has an id")
         changed = self.model_dump(exclude_defaults=True)
-        digest = hashlib.sha256(json.dumps(changed, sort_keys=True).encode()).hexdigest()[:8]
+        digest = digest_of(changed)
         name = self.model
         if self.model == "resnet9":
             name = f"{'resnet' if self.shortcut else 'plain'}{self.depth}"
         synthetic = "synthetic-" if self.dataset == "synthetic" else ""
         schedule = self.schedule.replace("_", "-")
         return f"{synthetic}{name}-w{self.width}-e{self.epochs}-{schedule}-s{self.seed}-{digest}"
+
+
+def digest_of(changed: dict[str, Any]) -> str:
+    """The end of a run's id: eight hex digits of the fields that differ from the defaults."""
+    return hashlib.sha256(json.dumps(changed, sort_keys=True).encode()).hexdigest()[:8]
 
 
 def _sentence(cls: type[RunConfig], problem: Any) -> str:

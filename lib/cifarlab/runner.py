@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import io
 import json
+import math
 import time
 from collections.abc import Callable
 from typing import Any
@@ -144,9 +145,10 @@ def run(
         started = time.perf_counter()
         trained = training.train(
             config, train_images, val_images, checkpoint, report, on_step,
-            {name: facts[name] for name in ("code_digest", "device", "cpu", "threads")},
+            {name: facts[name] for name in ("date", "code_digest", "device", "cpu", "threads", "versions")},
         )
-        fit_score = training.fit_score(trained.model, train_images, config)
+        with training.reproducible(device):  # on a GPU also: with float32's own products
+            fit_score = training.fit_score(trained.model, train_images, config)
         earlier = trained.history[: trained.sittings[-1]["after_epochs"]]
         wall_seconds = time.perf_counter() - started + sum(row["seconds"] + row["val_seconds"] for row in earlier)
         store.write_bytes(execution.weights_path(config.id), half_precision_bytes(trained.model))
@@ -187,7 +189,10 @@ def make_result(
         config=config.model_dump(),
         history=history,
         final={
-            **final, "diverged": trained.diverged, "fit_loss": _finite(fit_score[0]), "fit_accuracy": fit_score[1],
+            **final,
+            # The last steps can have spoiled a network of which no held-out image would tell.
+            "diverged": trained.diverged or not math.isfinite(fit_score[0]),
+            "fit_loss": _finite(fit_score[0]), "fit_accuracy": fit_score[1],
         },
         gradients=[
             {"step": row["step"], "norms": {name: _finite(norm) for name, norm in row["norms"].items()}}

@@ -30,13 +30,15 @@ def known_at_choice(
     """How much of the search was there when the first run of the quoted recipe on all images began: a sentence.
 
     ``quoted`` and, by level of the search, ``searched``: the provenance of runs. ``level`` is the recipe's name there.
+    A run that went on after an interruption counts as finished somewhat later than it was.
     """
-    def began(facts: Mapping[str, Any]) -> datetime.datetime:
+    def at(facts: Mapping[str, Any]) -> datetime.datetime:
         return datetime.datetime.fromisoformat(facts["date"])
 
-    first = min(map(began, quoted))
+    # A run's own date is its last sitting's; older runs do not have the others'.
+    first = min(at(next((s for s in one.get("sittings", ()) if "date" in s), one)) for one in quoted)
     known = {
-        other: sum(began(one) + datetime.timedelta(seconds=one["wall_seconds"]) <= first for one in facts)
+        other: sum(at(one) + datetime.timedelta(seconds=one["wall_seconds"]) <= first for one in facts)
         for other, facts in searched.items()}
     return (
         f"When its runs on all images began, {known.get(level, 0)} of its {len(searched.get(level, ()))} runs in the "

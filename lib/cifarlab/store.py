@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from cifarlab.config import ConfigError, RunConfig
+from cifarlab.config import ConfigError, RunConfig, digest_of
 from cifarlab.errors import LabError
 from cifarlab.paths import results_root, runs_folder
 
@@ -202,12 +202,26 @@ def put_aside_evidence(run_id: str) -> None:
 
 
 def _of_newer_library(fields: Any) -> bool:
-    """Whether a result file's fields are those of a later version: another schema, or choices unknown here."""
+    """Whether a result file is of a later version: another schema, or fields or choices that are unknown here."""
     if not isinstance(fields, dict) or not isinstance(fields.get("config"), dict):
         return False
-    schema = fields.get("schema_version")
-    later = isinstance(schema, int) and schema > SCHEMA
-    return later or (schema == SCHEMA and fields["config"].keys() > RunConfig.model_fields.keys())
+    schema, config, final = (fields.get(name) for name in ("schema_version", "config", "final"))
+    if schema != SCHEMA:
+        return isinstance(schema, int) and schema > SCHEMA
+    more = config.keys() > RunConfig.model_fields.keys() or (
+        isinstance(final, dict) and final.keys() > Final.model_fields.keys())
+    return more or _of_unknown_choices(config, fields.get("id"))
+
+
+def _of_unknown_choices(config: dict[str, Any], run_id: Any) -> bool:
+    """Whether a configuration is refused here though it is the one that its run's id was made of: it is not damaged."""
+    try:
+        RunConfig.of(**config)
+    except ConfigError:
+        defaults = {name: field.default for name, field in RunConfig.model_fields.items()}
+        changed = {name: value for name, value in config.items() if name not in defaults or value != defaults[name]}
+        return str(run_id).endswith(f"-{digest_of(changed)}")
+    return False
 
 
 def _reason(error: Exception) -> str:

@@ -28,10 +28,8 @@ def with_n(estimate: Estimate, unit: str, digits: int = 2) -> str:
 
 
 def signed(difference: Estimate, digits: int = 2) -> str:
-    """A difference with its sign and, from two pairs on, the half width of its interval; – where there is no pair."""
-    if not difference.n:
-        return "–"
-    return f"{difference.mean:+.{digits}f}" + (f" ± {difference.half_width:.{digits}f}" if difference.n > 1 else "")
+    """A difference with its sign and an interval as :func:`plus_minus` has one; – where there is no pair."""
+    return ("+" if difference.mean >= 0 else "") + plus_minus(difference, digits) if difference.n else "–"
 
 
 def seconds(value: float) -> str:

@@ -56,7 +56,9 @@ def _worded(word: str, what: str, comparison: Comparison, unit: str, digits: int
     unit = f" {unit}" if unit else ""
     amount = f"{abs(difference.mean):.{digits}f}{unit}"
     low, high = (_end(value, digits) for value in (difference.low, difference.high))
-    interval = f"95 % interval {low} to {high}{unit}, n = {difference.n}"
+    # The same difference with every seed is a tie of rounded figures, and no certainty.
+    interval = "the same with every seed" if difference.is_tie else f"95 % interval {low} to {high}{unit}"
+    interval += f", n = {difference.n}"
     interval += f", effect size {comparison.effect_size:+.1f}" if math.isfinite(comparison.effect_size) else ""
     # Runs that diverged have no part in a mean: a sentence that is silent about them would flatter their level.
     lost = (f"; in {comparison.lost} more pair{'s' * (comparison.lost > 1)} a run diverged" if comparison.lost else "")
