@@ -79,6 +79,13 @@ def test_the_digest_sees_every_module_that_training_imports():
     assert seen == set(provenance.NUMERIC_MODULES)
 
 
+def test_a_digest_that_was_computed_in_an_earlier_way_is_of_the_same_code(monkeypatch):
+    monkeypatch.setitem(provenance.COMPUTED_ANEW, "old", TODAY)
+    assert provenance.made_by(facts("old", TODAY, "old")) == "today's"
+    monkeypatch.setitem(provenance.COMPUTED_ANEW, "old", "another")
+    assert provenance.made_by(facts("old", TODAY)) == "other"
+
+
 def test_a_digest_is_the_same_under_every_python(tmp_path):
     code = tmp_path / "code.py"
     code.write_text("""

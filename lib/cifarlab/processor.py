@@ -11,11 +11,10 @@ from pathlib import Path
 from typing import Any
 
 # The instruction sets that decide how fast products are, smallest first; and how many of them PyTorch's library uses
-# at most where a user holds it to less by the variable ONEDNN_MAX_CPU_ISA, or by its older name.
+# at most where a user holds it to less by the variable ONEDNN_MAX_CPU_ISA.
 INSTRUCTIONS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
 HELD_TO = {
-    "SSE41": 0, "AVX": 0, "AVX2": 1, "AVX2_VNNI": 1, "AVX2_VNNI_2": 1, "AVX512_CORE": 2, "AVX512_CORE_VNNI": 2,
-    "AVX512_CORE_BF16": 3, "AVX512_CORE_FP16": 3,
+    "SSE41": 0, "AVX": 0, "AVX2": 1, "AVX2_VNNI": 1, "AVX512_CORE": 2, "AVX512_CORE_VNNI": 2, "AVX512_CORE_BF16": 3,
 }
 
 
@@ -30,7 +29,7 @@ def cpu_description() -> dict[str, Any]:
     model = re.search(r"model name\s*:\s*(.+)", text)
     flags = re.search(r"flags\s*:\s*(.+)", text)
     present = set(flags[1].split()) if flags else set()
-    held_to = (os.environ.get("ONEDNN_MAX_CPU_ISA") or os.environ.get("DNNL_MAX_CPU_ISA", "")).upper()
+    held_to = os.environ.get("ONEDNN_MAX_CPU_ISA", "").upper()
     used = INSTRUCTIONS[: HELD_TO.get(held_to, len(INSTRUCTIONS))]
     return {
         "model": model[1].strip() if model else platform.machine(),
