@@ -149,6 +149,16 @@ def test_the_records_names_stay_inside_the_frame(seconds):
         assert frame.y0 <= box.y0 and box.y1 <= frame.y1, text.get_text()
 
 
+def test_long_names_of_recipes_stay_inside_the_figure():
+    names = [*studies.load("speedrun").levels, 2 * "a very long name of a recipe, "]
+    runs = {name: pd.DataFrame({"seconds": [300.0], "test_accuracy": 0.94}) for name in names}
+    records = published.speedruns()
+    figure = speed_figures.time_against_accuracy(runs, records["records"], records["machine"])
+    figure.draw_without_rendering()
+    box = figure.legends[0].get_window_extent()
+    assert figure.bbox.x0 <= box.x0 and box.x1 <= figure.bbox.x1
+
+
 def test_what_the_closing_recipe_takes_from_the_speedrun_was_tried_on_held_out_images():
     recipe = studies.load("recipe").levels["with Muon and augmentation"]
     tried = studies.load("speedrun-parts").levels.values()

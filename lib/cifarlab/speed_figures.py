@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
-from cifarlab.figures import COLOURS, FAINT, INK, BookFigure, look, new_figure, plain_log_ticks
+from cifarlab.figures import COLOURS, FAINT, INK, BookFigure, legend_below, look, new_figure, plain_log_ticks
 
 GROWTH_LABELS = {
     "batch_size": "batch size (images)", "width": "width (channels)", "depth": "depth (layers)",
@@ -85,7 +85,7 @@ def time_against_accuracy(
     ``runs``: label to a frame with ``seconds`` and ``test_accuracy`` (a fraction). ``elsewhere`` names the machine of
     ``records`` (name, seconds, test_accuracy).
     """
-    figure, (axis,) = new_figure(width=7.0, height=3.6)
+    figure, (axis,) = new_figure(width=7.0, height=4.0)
     for number, (label, frame) in enumerate(runs.items()):
         colour, _, marker = look(number)
         axis.plot(frame["seconds"], 100 * frame["test_accuracy"], linestyle="", marker=marker, markersize=6, alpha=0.7,
@@ -98,7 +98,7 @@ def time_against_accuracy(
     plain_log_ticks(axis.xaxis)
     axis.margins(x=0.15, y=0.3)
     axis.set(xlabel="time of training (seconds)", ylabel="test accuracy (%)")
-    figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize="small")
+    legend_below(figure, axis)
     middle = np.sqrt(np.prod(axis.get_xlim()))
     for record in records:
         # Towards the middle, so that the name stays inside the frame.
