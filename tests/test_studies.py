@@ -434,6 +434,7 @@ def test_narrow_runs_are_packed_and_wide_ones_get_all_cores(monkeypatch):
     assert packing.shared_out([wide, narrow], None, "cpu") == [([narrow], 1), ([wide], 1)]   # all cores for a lone one
     assert packing.shared_out([wide], None, "cpu") == [([wide], 1)]
     assert packing.shared_out([wide, narrow], 3, "cpu") == [([wide, narrow], 3)]
+    assert packing.cores() >= 1
 
 
 def test_of_a_crossed_study_each_main_level_has_its_best_setting(results, tmp_path):

@@ -101,7 +101,7 @@ def by_setting(results: StudyResults, reference: str, mains: Sequence[str] | Non
     """
     pairs = [
         (joined(main, setting), joined(reference, setting))
-        for main, setting in map(parted, results.study.levels) if main != reference and main in (mains or [main])
+        for main in mains or results.study.mains if main != reference for setting in results.study.settings
     ]
     return planned(finals(results), pairs)
 
