@@ -391,9 +391,13 @@ def test_a_compiled_run_that_would_not_round_is_refused(monkeypatch, results):
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-@pytest.mark.parametrize("compiled", [False, True])
-def test_the_same_run_on_a_gpu(compiled):
-    config = SMOKE.with_(precision="bfloat16", compiled=compiled)
+@pytest.mark.parametrize("changes", [
+    {}, {"compiled": True}, {"optimizer": "muon", "augment": "flip_crop_cutout"},
+    {"model": "speednet", "optimizer": "muon", "learning_rate": 0.1,
+     "low_resolution": 24, "low_resolution_epochs": 1.0},
+], ids=str)
+def test_the_same_run_on_a_gpu(changes):
+    config = SMOKE.with_(precision="bfloat16", **changes)
     images = [part.to(torch.device("cuda")) for part in data.split(data.load(config), config)]
     first, again = (training.train(config, *images) for _ in range(2))
     assert first.history[-1]["train_loss"] < first.history[0]["train_loss"]
