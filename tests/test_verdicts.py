@@ -175,3 +175,10 @@ def test_a_mean_beside_a_fixed_figure(values, said):
 ])
 def test_a_mean_beside_two_fixed_figures(values, said):
     assert said in verdicts.against_each(stats.mean_interval(values), {"the original's": 87.64, "the goal of": 90.0})
+
+
+def test_a_chapters_first_answers_come_first_and_the_others_are_folded():
+    folded = "- A.\n\n:::{dropdown} What else was asked\n- B.\n:::"
+    assert verdicts.answers(["A.", verdicts.NOTHING], ["B.", verdicts.NOTHING]) == folded
+    assert verdicts.answers(["A."], [verdicts.NOTHING]) == "- A."
+    assert verdicts.answers([], []) == verdicts.NOTHING

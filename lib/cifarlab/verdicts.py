@@ -222,6 +222,12 @@ def bullets(*sentences: str) -> str:
     return "\n".join(f"- {sentence}" for sentence in sentences if sentence != NOTHING) or NOTHING
 
 
+def answers(first: Sequence[str], further: Sequence[str]) -> str:
+    """What a chapter answers, in :func:`bullets`: its first questions, and below them, folded, what else it asks."""
+    folded = bullets(*further)
+    return bullets(*first) + (f"\n\n:::{{dropdown}} What else was asked\n{folded}\n:::" if folded != NOTHING else "")
+
+
 def in_short_by_setting(
     comparisons: Sequence[Comparison], heading: str, what: str = "final validation accuracy"
 ) -> list[str]:
