@@ -104,7 +104,7 @@ def test_a_studys_sentences_are_drawn_from_its_results():
     costs = pd.DataFrame({"seconds": 1.0, "macs": 2.0, "unknown": math.nan}, index=results.levels)
     words = {"seconds": "time", "macs": "arithmetic", "unknown": "money"}
     assert captions.unbeaten(results, costs, words) == (
-        f"More accurate in the mean than all that cost less: by time: *{best}*; by arithmetic: *{best}*.")
+        f"More accurate in the mean than all that cost less: by time: *{best}* alone; by arithmetic: *{best}* alone.")
 
 
 def test_a_caption_tells_levels_apart_as_the_studys_verdicts_do():

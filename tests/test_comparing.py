@@ -172,3 +172,17 @@ def test_only_levels_that_reach_a_target_with_every_seed_are_timed():
     assert verdicts.on_times({0.9: ([], []), 0.92: ([], []), 0.95: ([], ["none"])}) == (
         f"{verdicts.NOTHING}\n\nNo two that are to be compared reach 95 % with every seed.\n\n"
         "Not compared in the time to 95 %, which not every seed reaches: *none*.")
+
+
+def test_over_all_seeds_a_configurations_runs_in_other_studies_count_too():
+    again, depth = (studies.ensure(name, train=False) for name in ("reference-again", "depth"))
+    found = {c.level: c for c in comparing.over_all_seeds(again, depth)}
+    before, after = (
+        100 * (results.values("val_accuracy", "residual 13") - results.values("val_accuracy", reference)).dropna()
+        for results, reference in ((depth, "residual 9"), (again, "the reference")))
+    assert not before.index.intersection(after.index).size
+    assert found["residual 13"].difference.mean == pytest.approx(pd.concat([before, after]).mean())
+    assert found["residual 13"].difference.n == len(before) + len(after)
+    # What the other study does not have rests on its own seeds, and what both have counts once.
+    assert found["one cycle"].difference.n == again.values("val_accuracy", "one cycle").size
+    assert comparing.over_all_seeds(again, depth, depth, again) == comparing.over_all_seeds(again, depth)

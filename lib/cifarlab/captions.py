@@ -107,7 +107,8 @@ def unbeaten(results: StudyResults, costs: pd.DataFrame, words: Mapping[str, str
     means = {level: values.mean() for level, values in comparing.figures_of(results, "val_accuracy").items()}
     known = {level: mean for level, mean in means.items() if pd.notna(mean)}
     fronts = {called: pareto_front(known, costs[cost]) for cost, called in words.items()}
-    parts = [f"{called}: {_named(level for _, _, level in front)}" for called, front in fronts.items() if front]
+    parts = [f"{called}: {_named(level for _, _, level in front)}" + " alone" * (len(front) == 1)
+             for called, front in fronts.items() if front]
     return f"More accurate in the mean than all that cost less: by {'; by '.join(parts)}." if parts else NOTHING
 
 

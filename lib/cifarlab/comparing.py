@@ -83,6 +83,20 @@ def with_lost(results: StudyResults, values: Mapping[str, pd.Series]) -> dict[st
     }
 
 
+def over_all_seeds(again: StudyResults, *others: StudyResults) -> list[Comparison]:
+    """A study's levels against its reference, with the runs of the same configurations in other studies too.
+
+    Of a seed that several have, the first study's run counts.
+    """
+    values = finals(again)
+    for other in others:
+        theirs = {other.config_of(level).with_(seed=0): found for level, found in finals(other).items()}
+        for level, found in values.items():
+            more = theirs.get(again.config_of(level).with_(seed=0), pd.Series(dtype=float))
+            values[level] = pd.concat([found, more.drop(found.index, errors="ignore")])
+    return planned(values, pairs_of(again.study))
+
+
 def finals(results: StudyResults, column: str = "val_accuracy") -> dict[str, pd.Series]:
     """What comparisons of a final figure are made from: :func:`figures_of`, :func:`with_lost`."""
     return with_lost(results, figures_of(results, column))

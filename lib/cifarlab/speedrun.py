@@ -76,21 +76,20 @@ def on_choice(level: str | None, accuracies: Mapping[str, pd.Series], flops: Map
             f"The quoted recipe is the search's {name}. *{best}* has the same mean on held-out images with "
             f"{flops[best] / flops[level]:.2f} times its arithmetic (n = {difference.n})."
         )
-    if difference.mean <= 0:
-        return (
-            f"The quoted recipe is the search's {name}: of the {len(differences)} others with finished runs that take "
-            "no more arithmetic, none is ahead of it on held-out images, seed by seed."
-        )
     # The best of several was picked after looking.
     (comparison,) = stats.compare_pairs(accuracies, [(best, level)], planned=len(differences))
-    told_apart = comparison.word == "higher"
+    ahead = difference.mean > 0
+    told_apart = comparison.word == ("higher" if ahead else "lower")
     share = flops[best] / flops[level]
     work = "with as much arithmetic" if abs(share - 1) < 0.005 else f"with {share:.2f} times its arithmetic"
     interval = "one seed, no interval"
     if difference.n > 1:
         interval = f"95 % interval {difference.low:+.2f} to {difference.high:+.2f}, n = {difference.n}"
+    beside = f"Over the seeds that both have, *{best}*, {work}, is" if ahead else (
+        f"Of the {len(differences)} others with finished runs that take no more arithmetic, none has a higher mean on "
+        f"held-out images over the seeds that both have; the nearest, *{best}*, is")
     return (
-        f"The quoted recipe is the search's {name}. Over the seeds that both have, *{best}*, {work}, is "
-        f"{difference.mean:.2f} points higher on held-out images ({interval})"
+        f"The quoted recipe is the search's {name}. {beside} {abs(difference.mean):.2f} points "
+        f"{'higher on held-out images' if ahead else 'lower'} ({interval})"
         f"{'' if told_apart else ': the search does not tell the two apart'}."
     )
