@@ -389,13 +389,16 @@ def test_a_compiled_run_that_would_not_round_is_refused(monkeypatch, results):
         runner.run(config, torch.device("cpu"))
 
 
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-@pytest.mark.parametrize("changes", [
+TRAINED_TWICE = [
     {}, {"compiled": True}, {"optimizer": "muon", "augment": "flip_crop_cutout"},
     {"model": "speednet", "optimizer": "muon", "learning_rate": 0.1,
      "low_resolution": 24, "low_resolution_epochs": 1.0},
-], ids=str)
+]
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("changes", TRAINED_TWICE, ids=str)
 def test_the_same_run_on_a_gpu(changes):
     config = SMOKE.with_(precision="bfloat16", **changes)
     images = [part.to(torch.device("cuda")) for part in data.split(data.load(config), config)]
