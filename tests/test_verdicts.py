@@ -182,3 +182,11 @@ def test_a_chapters_first_answers_come_first_and_the_others_are_folded():
     assert verdicts.answers(["A.", verdicts.NOTHING], ["B.", verdicts.NOTHING]) == folded
     assert verdicts.answers(["A."], [verdicts.NOTHING]) == "- A."
     assert verdicts.answers([], []) == verdicts.NOTHING
+
+
+@pytest.mark.parametrize(("values", "said"), [
+    ((91.1, 91.2, 91.3), "above"), ((89.1, 89.2, 89.3), "below"), ((89.9, 90.0, 90.2), "not told apart from"),
+    ((95.0,), "not told apart from"),
+])
+def test_where_an_interval_lies_beside_a_fixed_figure(values, said):
+    assert verdicts.place(stats.mean_interval(values), 90.0) == said

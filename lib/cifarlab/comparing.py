@@ -83,6 +83,11 @@ def with_lost(results: StudyResults, values: Mapping[str, pd.Series]) -> dict[st
     }
 
 
+def of_first_seeds(values: Mapping[str, pd.Series], count: int) -> dict[str, pd.Series]:
+    """``values`` by level and seed, of the seeds below ``count`` alone."""
+    return {level: found[found.index < count] for level, found in values.items()}
+
+
 def over_all_seeds(again: StudyResults, *others: StudyResults) -> list[Comparison]:
     """A study's levels against its reference, with the runs of the same configurations in other studies too.
 

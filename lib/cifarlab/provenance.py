@@ -93,7 +93,12 @@ Code = Literal["today's", "same numbers", "other"]
 def digests(facts: dict[str, Any]) -> set[str]:
     """The digests of the code that made a run: one, or more where it was resumed by other code than began it."""
     found = facts["code_digest"], *(sitting["code_digest"] for sitting in facts.get("sittings", []))
-    return {COMPUTED_ANEW.get(digest, digest) for digest in found}
+    return set(map(as_computed_today, found))
+
+
+def as_computed_today(digest: str | None) -> str | None:
+    """The digest that the same code has today, where it was computed in an earlier way; else as it is."""
+    return COMPUTED_ANEW.get(digest, digest)
 
 
 def made_by(facts: dict[str, Any], run_id: str = "") -> Code:

@@ -112,6 +112,13 @@ def against(estimate: Estimate, target: float, whose: str, unit: str = " %") -> 
     return against_each(estimate, {whose: target}, unit)
 
 
+def place(estimate: Estimate, target: float) -> str:
+    """Where a mean's interval lies beside a fixed figure; of one seed, whose interval has no ends, nothing is told."""
+    if estimate.low > target:
+        return "above"
+    return "below" if estimate.high < target else "not told apart from"
+
+
 def against_each(estimate: Estimate, targets: Mapping[str, float], unit: str = " %") -> str:
     """As :func:`against`, of several figures by their names: which its interval is above or below, which are inside."""
     def named(of: Mapping[str, float], where: Callable[[float], str] = lambda target: "") -> str:
@@ -122,11 +129,11 @@ def against_each(estimate: Estimate, targets: Mapping[str, float], unit: str = "
     if estimate.is_tie:
         return f"All {estimate.n} values are {estimate.mean:.2f}{unit}, {named(targets)}; a tie has no interval."
     reached = f"{estimate.mean:.2f} ± {estimate.half_width:.2f}{unit} (n = {estimate.n})"
-    inside = {whose: target for whose, target in targets.items() if estimate.low <= target <= estimate.high}
+    inside = {whose: target for whose, target in targets.items() if place(estimate, target) not in ("above", "below")}
     outside = {whose: target for whose, target in targets.items() if whose not in inside}
     sentences = []
     if outside:
-        places = named(outside, lambda target: "above " if estimate.low > target else "below ")
+        places = named(outside, lambda target: f"{place(estimate, target)} ")
         sentences.append(f"The mean, {reached}, and its whole interval are {places}.")
     if inside:
         sentences.append(f"The interval of the mean, {reached}, contains {named(inside)}: neither above nor below is "
@@ -225,7 +232,7 @@ def bullets(*sentences: str) -> str:
 def answers(first: Sequence[str], further: Sequence[str]) -> str:
     """What a chapter answers, in :func:`bullets`: its first questions, and below them, folded, what else it asks."""
     folded = bullets(*further)
-    return bullets(*first) + (f"\n\n:::{{dropdown}} What else was asked\n{folded}\n:::" if folded != NOTHING else "")
+    return bullets(*first) + (_dropdown("What else was asked", folded) if folded != NOTHING else "")
 
 
 def in_short_by_setting(
@@ -277,7 +284,12 @@ def _folded(summary: str, verdicts: Sequence[str]) -> str:
     """Verdicts as a Markdown list; a long one is folded below what sums it up."""
     if len(verdicts) < LONG_LIST:
         return bullets(*verdicts)
-    return f"{summary}\n\n:::{{dropdown}} Each comparison with its interval\n{bullets(*verdicts)}\n:::"
+    return summary + _dropdown("Each comparison with its interval", bullets(*verdicts))
+
+
+def _dropdown(title: str, text: str) -> str:
+    """What is folded below what stands before it."""
+    return f"\n\n:::{{dropdown}} {title}\n{text}\n:::"
 
 
 def on_times(times: Mapping[float, tuple[list[Comparison], list[str]]]) -> str:

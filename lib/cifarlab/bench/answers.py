@@ -110,7 +110,7 @@ def made_by_todays_code(answer: Mapping[str, Any]) -> bool:
     """
     facts = answer["provenance"]
     measured_by = facts.get("bench_digest")
-    todays = provenance.COMPUTED_ANEW.get(measured_by, measured_by) == bench_digest(answer["name"])
+    todays = provenance.as_computed_today(measured_by) == bench_digest(answer["name"])
     return provenance.made_by_todays_code(facts) and (todays or measured_by in SAME_MEASUREMENTS)
 
 
