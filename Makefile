@@ -27,13 +27,13 @@ test: $(READY)
 	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 results: $(READY)
-	$(BIN)/python -m cifarlab results $(SELECT) $(STEER)
+	$(BIN)/python -m labbook results $(SELECT) $(STEER)
 
 status: $(READY)
-	$(BIN)/python -m cifarlab status $(SELECT)
+	$(BIN)/python -m labbook status $(SELECT)
 
 bench: $(READY)
-	$(BIN)/python -m cifarlab bench $(if $(FOLDER),--folder $(FOLDER))
+	$(BIN)/python -m benchmarks $(if $(FOLDER),--folder $(FOLDER))
 
 lint: $(READY)
 	$(BIN)/ruff check .

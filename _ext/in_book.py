@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from cifarlab.chapter import IN_BOOK
+from labbook.page.chapter import IN_BOOK
 
 
 def setup(app):

@@ -9,7 +9,7 @@ import os
 import tempfile
 import uuid
 
-from cifarlab.processor import cores
+from labbook.machine import cores
 
 # A kernel that has imported PyTorch and pandas takes half a gigabyte.
 MOST = 4

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from itertools import groupby
 
-from cifarlab.typography import MINUS
 from docutils import nodes
+from labbook.page.typography import MINUS
 
 SPACE = "\N{NO-BREAK SPACE}"
 # The number may be an element of its own, as glued ones are: then the text begins or ends beside it.

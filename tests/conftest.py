@@ -38,8 +38,9 @@ def smoke_results(tmp_path_factory) -> Path:
 
     Every process of the tests reads the same one, which the first that asks makes: a test that adds files copies it.
     """
-    from cifarlab import runner, store, studies
-    from cifarlab.processor import cores
+    from labbook.machine import cores
+    from labbook.runs import runner, store
+    from labbook.studies import study as studies
 
     own = tmp_path_factory.getbasetemp()
     shared = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
@@ -73,7 +74,8 @@ levels:
 @pytest.fixture(scope="session")
 def small_study(tmp_path_factory, small_study_file):
     """The results of a small study, one level of which diverges."""
-    from cifarlab import runner, studies
+    from labbook.runs import runner
+    from labbook.studies import study as studies
 
     folder = tmp_path_factory.mktemp("small-study")
     (folder / "mine.yml").write_text(small_study_file)

@@ -14,9 +14,13 @@ from types import SimpleNamespace
 import nbformat
 import pytest
 import torch
-from cifarlab import data, layers, models, provenance, store, studies, training
+from cifarlab import data, layers, models, training
 from cifarlab.__main__ import main
-from cifarlab.bench import (
+from cifarlab.config import RunConfig
+from labbook.runs import provenance, store
+from labbook.studies import study as studies
+
+from benchmarks import (
     answers,
     building,
     cards,
@@ -37,7 +41,6 @@ from cifarlab.bench import (
     together,
     trials,
 )
-from cifarlab.config import RunConfig
 
 
 def test_actions_are_measured_in_turn_and_warmed_up_first():
@@ -485,7 +488,7 @@ def test_the_process_that_starts_runs_says_what_memory_it_needed(monkeypatch):
 
 PEAKS = """
 import subprocess, sys
-from cifarlab import provenance
+from labbook.runs import provenance
 def peak():
     return provenance.peak_memory()["peak_memory_bytes"]
 ballast = bytearray(b"1") * 300_000_000

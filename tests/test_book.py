@@ -16,7 +16,7 @@ from pathlib import Path
 import nbformat
 import pytest
 from bs4 import BeautifulSoup
-from cifarlab import original, published
+from cifarbook import original, published
 
 ROOT = Path(__file__).resolve().parents[1]
 pytestmark = pytest.mark.book
@@ -67,7 +67,8 @@ levels:
 
 def add_a_study(site: Site) -> None:
     """As the appendix says: a study's file, its runs, a copy of the template that names it, a line of contents."""
-    from cifarlab import runner, studies
+    from labbook.runs import runner
+    from labbook.studies import study as studies
 
     (site.root / "studies" / "label-smoothing.yml").write_text(NEW_STUDY)
     template = (site.root / "notebooks" / "study-template.ipynb").read_text(encoding="utf-8")
@@ -171,7 +172,7 @@ def test_a_number_stays_with_its_unit_and_a_minus_is_one(site):
 def test_glued_numbers_are_computed_from_the_committed_results(site):
     """Compute the headline numbers here on another way, from the JSON files, and find them on the page."""
     study = re.search(r'study = "([\w-]+)"', (ROOT / "notebooks/05-warm-up.ipynb").read_text().replace("\\", ""))[1]
-    from cifarlab import studies
+    from labbook.studies import study as studies
 
     final: dict[str, dict[int, float]] = {}
     for level, config in studies.load(study).runs():
@@ -266,7 +267,7 @@ def test_an_untouched_rebuild_runs_nothing_and_a_changed_result_is_on_the_page(s
     assert "Executing notebook" not in done.stdout + done.stderr
     assert {page: (site.html / f"{page}.html").stat().st_mtime_ns for page in site.pages()} == before
 
-    from cifarlab import studies
+    from labbook.studies import study as studies
 
     study = studies.load("depth")
 

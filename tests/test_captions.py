@@ -6,8 +6,10 @@ import math
 from dataclasses import replace
 
 import pandas as pd
-from cifarlab import captions, stats, studies
-from cifarlab.study_figures import pareto_front
+from labbook.page import captions
+from labbook.page.study_figures import pareto_front
+from labbook.studies import stats
+from labbook.studies import study as studies
 
 RUNS = pd.DataFrame(
     [

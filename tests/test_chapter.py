@@ -6,8 +6,10 @@ import shutil
 from types import SimpleNamespace
 
 import pytest
-from cifarlab import chapter, store, studies
 from cifarlab.config import RunConfig
+from labbook.page import chapter
+from labbook.runs import store
+from labbook.studies import study as studies
 
 
 @pytest.fixture

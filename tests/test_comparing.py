@@ -8,7 +8,9 @@ from types import SimpleNamespace
 
 import pandas as pd
 import pytest
-from cifarlab import comparing, curves, stats, studies, tables, texts, verdicts
+from labbook.page import tables, texts, verdicts
+from labbook.studies import comparing, curves, stats
+from labbook.studies import study as studies
 
 
 def test_a_level_that_diverged_is_a_comparison_all_the_same(small_study):

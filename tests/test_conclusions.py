@@ -6,7 +6,9 @@ import math
 
 import pandas as pd
 import pytest
-from cifarlab import conclusions, curves, original
+from cifarbook import original
+from labbook.page import conclusions
+from labbook.studies import curves
 
 EPOCHS = 12
 

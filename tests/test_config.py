@@ -6,7 +6,8 @@ import subprocess
 import sys
 
 import pytest
-from cifarlab.config import PRESETS, ConfigError, RunConfig
+from cifarlab.config import PRESETS, RunConfig
+from labbook.errors import ConfigError
 
 
 @pytest.mark.parametrize(("values", "expected"), [

@@ -6,7 +6,7 @@ import math
 
 import pandas as pd
 import pytest
-from cifarlab import curves
+from labbook.studies import curves
 
 HISTORY = pd.DataFrame({
     "seed": [0, 0, 0, 1, 1, 1], "epoch": [1, 2, 3] * 2,

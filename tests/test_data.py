@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from cifarlab import card, data
+from cifarbook import card
+from cifarlab import data
 from cifarlab.__main__ import main
 from cifarlab.config import RunConfig
-from cifarlab.paths import cifar10_root, results_root
+from cifarlab.data import cifar10_root
+from labbook.paths import results_root
 
 
 def generator(seed: int = 0) -> torch.Generator:

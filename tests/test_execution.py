@@ -14,10 +14,13 @@ from pathlib import Path
 import papermill
 import pytest
 import torch
-from cifarlab import __main__ as cli
-from cifarlab import data, execution, packing, runner, studies
-from cifarlab.config import PRESETS, ConfigError, RunConfig
+from cifarlab import data
+from cifarlab.config import PRESETS, RunConfig
 from filelock import FileLock
+from labbook import __main__ as cli
+from labbook.errors import ConfigError
+from labbook.runs import execution, packing, runner
+from labbook.studies import study as studies
 
 SMOKE = RunConfig.of(**PRESETS["smoke"])
 CONFIGS = [SMOKE.with_(seed=seed) for seed in range(4)]
@@ -225,7 +228,7 @@ def test_on_a_gpu_wide_runs_are_packed_too(monkeypatch, gigabytes, card, expecte
     from types import SimpleNamespace
 
     import psutil
-    from cifarlab import runner
+    from labbook.runs import runner
 
     monkeypatch.setattr(runner, "choose_device", lambda name: SimpleNamespace(type="cuda"))
     monkeypatch.setattr(packing, "cores", lambda: 4)
@@ -266,7 +269,7 @@ def test_larger_batches_are_reckoned_with_more_memory():
 PARENT = """
 import multiprocessing, os, time
 from concurrent.futures import ProcessPoolExecutor
-from cifarlab import packing
+from labbook.runs import packing
 
 if __name__ == "__main__":
     spawned = multiprocessing.get_context("spawn")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 import pytest
-from cifarlab import figures
+from labbook.page import figures
 
 
 def test_two_levels_of_a_figure_never_look_alike():

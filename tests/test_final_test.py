@@ -9,11 +9,14 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from cifarlab import data, final_test, models, runner, store, studies
+from cifarbook import final_test
+from cifarlab import data, models
 from cifarlab.__main__ import main
 from cifarlab.config import RunConfig
-from cifarlab.errors import LabError
-from cifarlab.paths import project_root
+from labbook.errors import LabError
+from labbook.paths import project_root
+from labbook.runs import runner, store
+from labbook.studies import study as studies
 
 
 def toy() -> final_test.Predictions:
@@ -41,14 +44,14 @@ def test_a_run_without_predictions_or_weights_says_what_to_do(results):
 
 
 def test_a_page_reads_only_what_was_evaluated_unless_the_reader_asked_for_runs_of_his_own(results, tmp_path):
-    from cifarlab import runner
+    from labbook.runs import runner
 
     (tmp_path / "mine.yml").write_text(
         "title: T\nquestion: Q?\nfactor: f\npreset: smoke\nseeds: [0, 1]\nreference: one\nlevels:\n  one: {}\n")
     study = studies.load("mine", tmp_path)
     for _, config in study.runs():
         runner.run(config)
-    with pytest.raises(final_test.NoPredictionsError, match=r"`python -m cifarlab final-test --study mine`"):
+    with pytest.raises(final_test.NoPredictionsError, match=r"`python -m labbook final-test --study mine`"):
         final_test.readable(studies.ensure(study), "one")
     assert set(final_test.readable(studies.ensure(study, seeds=[1], train=False), "one")) == {1}
     final_test.predictions(study.config("one", 0))
@@ -56,8 +59,8 @@ def test_a_page_reads_only_what_was_evaluated_unless_the_reader_asked_for_runs_o
 
 
 def test_predictions_without_weights_are_shown_and_no_model_is_kept(results, tmp_path, capsys):
-    from cifarlab import __main__ as cli
-    from cifarlab import execution
+    from labbook import __main__ as cli
+    from labbook.runs import execution
 
     (tmp_path / "mine.yml").write_text(
         "title: T\nquestion: Q?\nfactor: f\npreset: smoke\nseeds: [0]\nreference: one\nlevels:\n  one: {}\n")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from cifarlab import layers, models, original
+from cifarbook import original
+from cifarlab import layers, models
 from cifarlab.config import RunConfig
 from torch import nn
 

@@ -15,9 +15,10 @@ from pathlib import Path
 import nbformat
 import papermill
 import pytest
-from cifarlab import store, studies
 from cifarlab.config import PRESETS, RunConfig
-from cifarlab.parameters import DECLARED, assigned_values
+from labbook.page.parameters import DECLARED, assigned_values
+from labbook.runs import store
+from labbook.studies import study as studies
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))

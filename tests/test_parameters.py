@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from cifarlab.config import ConfigError
-from cifarlab.parameters import changed_note, check_parameters
+from labbook.errors import ConfigError
+from labbook.page.parameters import changed_note, check_parameters
 
 DECLARED = "# The parameters of this notebook\nepochs = 2\nseeds = [0]"
 

@@ -15,7 +15,7 @@ HALF_A_STEP = 2.0**-8
 
 @pytest.fixture
 def without_units(monkeypatch):
-    monkeypatch.setattr(precision.processor, "has_fast_bfloat16", lambda: False)
+    monkeypatch.setattr(precision, "has_fast_bfloat16", lambda: False)
 
 
 def rounded_once(ours: torch.Tensor, exact: torch.Tensor) -> bool:
@@ -76,9 +76,9 @@ def test_float32_is_left_alone(without_units):
 
 
 def test_with_units_nothing_is_put_in_between(monkeypatch):
-    monkeypatch.setattr(precision.processor, "has_fast_bfloat16", lambda: True)
+    monkeypatch.setattr(precision, "has_fast_bfloat16", lambda: True)
     assert not isinstance(precision.bfloat16_products(CPU), torch.overrides.TorchFunctionMode)
-    monkeypatch.setattr(precision.processor, "has_fast_bfloat16", lambda: False)
+    monkeypatch.setattr(precision, "has_fast_bfloat16", lambda: False)
     assert isinstance(precision.bfloat16_products(CPU), torch.overrides.TorchFunctionMode)
     assert not isinstance(precision.bfloat16_products(torch.device("cuda")), torch.overrides.TorchFunctionMode)
 
@@ -99,14 +99,14 @@ def test_what_the_library_is_held_to_decides_how_products_are_made(
     held = {"held_to": held_to.upper()} if held_to else {}
     assert ask.cpu_description() == {"model": "a processor", "instructions": instructions} | held
     # Past their caches, which hold this machine's answers.
-    assert ask.has_fast_bfloat16.__wrapped__() is units
-    assert ask.gains_by_winograd.__wrapped__() is winograd
+    assert precision.has_fast_bfloat16.__wrapped__() is units
+    assert precision.gains_by_winograd.__wrapped__() is winograd
 
 
 @pytest.mark.parametrize("gains", [True, False])
 def test_convolutions_go_by_winograd_only_where_a_processor_gains_by_it(monkeypatch, gains):
-    monkeypatch.setattr(precision.processor, "has_fast_bfloat16", lambda: False)
-    monkeypatch.setattr(precision.processor, "gains_by_winograd", lambda: gains)
+    monkeypatch.setattr(precision, "has_fast_bfloat16", lambda: False)
+    monkeypatch.setattr(precision, "gains_by_winograd", lambda: gains)
     assert precision.bfloat16_products(CPU).fast_convolutions is gains
     assert precision.bfloat16_products(CPU, fast_convolutions=False).fast_convolutions is False
 
@@ -121,7 +121,7 @@ def test_training_goes_the_same_way_with_and_without_units(monkeypatch, optimize
     train_images, val_images = data.split(data.load(config), config)
     losses = {}
     for units in (True, False):
-        monkeypatch.setattr(precision.processor, "has_fast_bfloat16", lambda units=units: units)
+        monkeypatch.setattr(precision, "has_fast_bfloat16", lambda units=units: units)
         losses[units] = [row["train_loss"] for row in training.train(config, train_images, val_images).history]
     assert losses[True] == pytest.approx(losses[False], rel=0.05)
     assert losses[True] != losses[False]  # the order of sums differs: both ways were taken

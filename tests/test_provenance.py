@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from cifarlab import models, provenance, winograd
+from cifarlab import models, winograd
 from cifarlab.config import RunConfig
+from labbook.runs import provenance
 from torch import nn
 
 RUNS = Path(__file__).resolve().parents[1] / "results" / "runs"

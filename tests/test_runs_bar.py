@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 
 import pytest
-from cifarlab import arithmetic, runs_bar
+from cifarlab import arithmetic
 from cifarlab.config import PRESETS, RunConfig
+from labbook.runs import runs_bar
 
 NARROW = RunConfig.of(**PRESETS["smoke"])
 WIDE = NARROW.with_(width=4 * NARROW.width)

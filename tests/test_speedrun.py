@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pandas as pd
 import pytest
-from cifarlab import arithmetic, layers, models, published, speed_figures, speedrun, studies
+from cifarbook import published, speed_figures, speedrun
+from cifarlab import arithmetic, layers, models
 from cifarlab.config import RunConfig
+from labbook.studies import study as studies
 
 
 def test_the_search_and_the_quoted_runs_differ_in_the_images_held_out_only():

@@ -7,7 +7,8 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
-from cifarlab import stats, texts, verdicts
+from labbook.page import texts, verdicts
+from labbook.studies import stats
 
 
 def series(*values: float) -> pd.Series:

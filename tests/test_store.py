@@ -11,8 +11,9 @@ import warnings
 from pathlib import Path
 
 import pytest
-from cifarlab import execution, runner, store
-from cifarlab.config import PRESETS, ConfigError, RunConfig, digest_of
+from cifarlab.config import PRESETS, RunConfig, digest_of
+from labbook.errors import ConfigError
+from labbook.runs import execution, runner, store
 
 SMOKE = RunConfig.of(**PRESETS["smoke"], learning_rate=0.003)
 
@@ -288,7 +289,7 @@ def test_a_gpu_asked_for_where_there_is_none(monkeypatch):
 def test_precision_becomes_concrete_and_says_why(monkeypatch, asked, units, chosen, line):
     import torch
 
-    monkeypatch.setattr(runner.processor, "has_fast_bfloat16", lambda: units)
+    monkeypatch.setattr(runner.precision, "has_fast_bfloat16", lambda: units)
     config, why = runner.resolve_precision(RunConfig.of(precision=asked), torch.device("cpu"))
     assert (config.precision, why) == (chosen, line)
 

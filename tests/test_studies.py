@@ -14,9 +14,14 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from cifarlab import __main__ as cli
-from cifarlab import chapter, comparing, data, execution, models, packing, runner, store, studies, training
-from cifarlab.config import PRESETS, ConfigError, RunConfig
+from cifarlab import data, models, training
+from cifarlab.config import PRESETS, RunConfig
+from labbook import __main__ as cli
+from labbook.errors import ConfigError
+from labbook.page import chapter
+from labbook.runs import execution, packing, runner, store
+from labbook.studies import comparing
+from labbook.studies import study as studies
 
 GOOD = """
 title: T
@@ -206,7 +211,7 @@ def test_ensure_reads_what_exists_and_trains_only_on_changed_parameters(results,
     trained = []
 
     def execute(config, device="auto", threads=None):
-        from cifarlab import runner
+        from labbook.runs import runner
 
         trained.append(config.id)
         runner.run(config)
@@ -236,7 +241,7 @@ def test_a_run_that_fails_is_reported_and_the_others_go_on(results, tmp_path, mo
     def execute(config, device="auto", threads=None):
         if config.dropout:
             raise execution.RunFailedError(f"{config.id}: out of memory")
-        from cifarlab import runner
+        from labbook.runs import runner
 
         runner.run(config)
 
@@ -281,7 +286,7 @@ def test_what_a_level_sets_wins_and_levels_may_not_become_the_same_run(tmp_path)
 
 
 def test_a_damaged_result_counts_as_missing(results, tmp_path):
-    from cifarlab import runner
+    from labbook.runs import runner
 
     study = studies.load("mine", written(tmp_path, GOOD))
     config = study.config("plain", 0)
@@ -293,7 +298,8 @@ def test_a_damaged_result_counts_as_missing(results, tmp_path):
 
 
 def test_a_diverged_run_is_counted_apart_and_drawn_as_such(results, tmp_path):
-    from cifarlab import figures, runner
+    from labbook.page import figures
+    from labbook.runs import runner
 
     bad = "bad: {optimizer: sgd, learning_rate: 10, weight_decay: 1, norm: none, epochs: 8}"
     study = studies.load("mine", written(tmp_path, GOOD.replace("dropped: {dropout: 0.5}", bad)))
@@ -312,7 +318,7 @@ def test_an_executor_carries_the_runs_and_the_budget_takes_back_what_waits(resul
     study = studies.load("mine", written(tmp_path, GOOD))
     started = []
     # The budget's clock starts before the runs are weighed, and a busy machine may keep it waiting.
-    monkeypatch.setattr("cifarlab.runs_bar.work", lambda configs: {config.id: 1.0 for config in configs})
+    monkeypatch.setattr("labbook.runs.runs_bar.work", lambda configs: {config.id: 1.0 for config in configs})
     monkeypatch.setattr(execution, "execute", lambda config, *_: (started.append(config.id), time.sleep(3)))
     configs = [config for _, config in study.runs()]
     with ThreadPoolExecutor(1) as pool:
@@ -346,7 +352,7 @@ def test_durations():
     (["results", "--budget", "soon"], "'soon' is not a duration such as 45m"),
 ])
 def test_the_command_line_refuses_in_one_sentence(arguments, expected):
-    done = subprocess.run([sys.executable, "-m", "cifarlab", *arguments], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-m", "labbook", *arguments], capture_output=True, text=True)
     assert done.returncode == 2
     assert expected in done.stderr
     assert "Traceback" not in done.stderr
@@ -364,7 +370,7 @@ def test_status_says_what_is_there_and_what_is_missing(smoke_results, monkeypatc
 def test_a_reader_who_has_had_enough_gets_no_traceback(results):
     nobody, output = os.pipe()
     os.close(nobody)
-    command = [sys.executable, "-m", "cifarlab", "status", "--study", "warm-up"]
+    command = [sys.executable, "-m", "labbook", "status", "--study", "warm-up"]
     done = subprocess.run(command, stdout=output, stderr=subprocess.PIPE, text=True)
     os.close(output)
     assert (done.returncode, done.stderr) == (1, "")

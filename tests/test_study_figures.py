@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pandas as pd
 import pytest
-from cifarlab import stats, study_figures
+from labbook.page import study_figures
+from labbook.studies import stats
 from matplotlib.patches import Rectangle
 
 

@@ -7,21 +7,12 @@ from dataclasses import replace
 
 import pandas as pd
 import pytest
-from cifarlab import (
-    chapter,
-    comparing,
-    execution,
-    layers,
-    models,
-    runner,
-    stats,
-    studies,
-    study_figures,
-    tables,
-    texts,
-    verdicts,
-)
+from cifarlab import layers, models
 from cifarlab.config import RunConfig
+from labbook.page import chapter, study_figures, tables, texts, verdicts
+from labbook.runs import execution, runner
+from labbook.studies import comparing, stats
+from labbook.studies import study as studies
 
 
 def test_a_studys_table_has_a_row_a_level_its_cost_and_its_verdict(small_study):

@@ -11,10 +11,13 @@ import sys
 
 import pytest
 import torch
-from cifarlab import checkpoints, data, models, processor, runner, store, training
-from cifarlab.config import PRESETS, ConfigError, RunConfig
+from cifarlab import data, models, precision, training
+from cifarlab.config import PRESETS, RunConfig
 from cifarlab.optimizers import make_optimizers
 from cifarlab.streams import stream
+from labbook import machine as processor
+from labbook.errors import ConfigError
+from labbook.runs import checkpoints, runner, store
 from torch.utils._python_dispatch import TorchDispatchMode
 
 SMOKE = RunConfig.of(**PRESETS["smoke"], learning_rate=0.003)
@@ -242,7 +245,7 @@ def test_the_first_losses_are_those_of_a_plain_loop_in_nchw():
 @pytest.mark.parametrize(("changes", "units"), [({}, True), ({}, False), (SPEEDRUN | {"learning_rate": 0.02}, True)])
 def test_the_first_losses_in_float32_and_in_bfloat16_agree(monkeypatch, changes, units):
     """With bfloat16 units and with the float32 products that stand for them elsewhere."""
-    monkeypatch.setattr(processor, "has_fast_bfloat16", lambda: units)
+    monkeypatch.setattr(precision, "has_fast_bfloat16", lambda: units)
     # One step an epoch, so that an epoch's mean loss is a step's loss.
     config = SMOKE.with_(train_images=64, batch_size=64, val_images=10, epochs=10, **changes)
     images = data.split(data.load(config), config)
@@ -383,7 +386,7 @@ def test_a_compiled_run_without_a_compiler_is_refused(monkeypatch, results):
 
 
 def test_a_compiled_run_that_would_not_round_is_refused(monkeypatch, results):
-    monkeypatch.setattr(runner.processor, "has_fast_bfloat16", lambda: False)
+    monkeypatch.setattr(runner.precision, "has_fast_bfloat16", lambda: False)
     config = SMOKE.with_(precision="bfloat16", compiled=True)
     with pytest.raises(ConfigError, match="compiled: True is refused with precision bfloat16"):
         runner.run(config, torch.device("cpu"))

@@ -8,7 +8,8 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
-from cifarlab import stats, verdicts
+from labbook.page import verdicts
+from labbook.studies import stats
 
 
 def series(*values: float) -> pd.Series:

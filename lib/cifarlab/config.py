@@ -5,14 +5,12 @@ Reads and checks values only; imports neither torch nor any data.
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
 from typing import Any, Literal, Self, get_args
 
+from labbook.errors import ConfigError, did_you_mean
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
-
-from cifarlab.errors import LabError
 
 Model = Literal["resnet9", "plaincnn", "speednet"]
 Norm = Literal["none", "batch", "layer", "group", "instance"]
@@ -38,19 +36,6 @@ PRESETS: dict[str, dict[str, Any]] = {
     # The original's budget: full width, twenty epochs.
     "report": {"width": 64, "epochs": 20, "precision": "bfloat16"},
 }
-
-
-class ConfigError(LabError, ValueError):
-    """A parameter is unknown, of the wrong type or out of range; the message names it and what is allowed."""
-
-
-def did_you_mean(value: object, allowed: list[str]) -> str:
-    """Return ``" (did you mean 'x'?)"`` for a near miss or a part of one of ``allowed``, else an empty string."""
-    text = str(value)
-    # A part of a name is nearer than letters that happen to agree: "cosin" means warmup_cosine, not constant.
-    parts = [name for name in allowed if len(text) > 2 and text.lower() in name.lower()]
-    near = sorted(parts, key=len)[:1] or difflib.get_close_matches(text, allowed, n=1, cutoff=0.6)
-    return f" (did you mean {near[0]!r}?)" if near else ""
 
 
 class RunConfig(BaseModel):

@@ -9,16 +9,17 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from labbook.errors import LabError
+from labbook.paths import project_root
 from torch import Tensor
 
 from cifarlab.config import RunConfig
-from cifarlab.errors import LabError
-from cifarlab.paths import cifar10_root
 from cifarlab.streams import stream
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
@@ -34,6 +35,11 @@ INPUT_STATISTICS = {
 
 class DatasetError(LabError):
     """The dataset is missing, truncated or altered; the message names the file and the remedy."""
+
+
+def cifar10_root() -> Path:
+    """The folder that holds ``cifar-10-batches-py``: ``$CIFAR10_ROOT``, else ``data/``; relative to the project."""
+    return project_root() / (os.environ.get("CIFAR10_ROOT") or "data")
 
 
 @dataclass(frozen=True)

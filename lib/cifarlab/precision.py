@@ -2,17 +2,35 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
 import torch.nn.functional as F
+from labbook.machine import cpu_description
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from cifarlab import processor, winograd
+from cifarlab import winograd
 from cifarlab.config import RunConfig
+
+
+@functools.cache
+def has_fast_bfloat16() -> bool:
+    """Whether this processor multiplies in bfloat16 natively (AVX512-BF16 or AMX)."""
+    return bool({"avx512_bf16", "amx_bf16"} & set(cpu_description()["instructions"]))
+
+
+@functools.cache
+def gains_by_winograd() -> bool:
+    """Whether convolutions in float32 gain by Winograd's algorithm here (:mod:`benchmarks.products`).
+
+    They do where multiplications are dear. With AVX512 the processor multiplies faster than the tiles are transformed.
+    """
+    return "avx512f" not in cpu_description()["instructions"]
+
 
 # What the networks and optimizers multiply with.
 PRODUCTS = {F.conv2d, F.linear, torch.addmm, Tensor.matmul, Tensor.__matmul__}
@@ -23,7 +41,7 @@ class RoundedProducts(TorchFunctionMode):
 
     A unit for bfloat16 does the same: a product of two such numbers is exact in float32, and there it sums. Only the
     order of the sums differs, as it does between two kinds of units. Without units PyTorch's own bfloat16 takes
-    many times as long as float32 (:mod:`cifarlab.bench.products` measures by how much); this takes about as long, and
+    many times as long as float32 (:mod:`benchmarks.products` measures by how much); this takes about as long, and
     with ``fast_convolutions`` multiplies less where one is large enough for Winograd's algorithm. Gradients go
     the same way.
     """
@@ -55,7 +73,7 @@ def _rounded(value: Any) -> Any:
 
 def multiplies_in(precision: str) -> torch.dtype:
     """The dtype that this machine's processor multiplies in when a run's precision is ``precision``."""
-    return torch.bfloat16 if precision == "bfloat16" and processor.has_fast_bfloat16() else torch.float32
+    return torch.bfloat16 if precision == "bfloat16" and has_fast_bfloat16() else torch.float32
 
 
 def bfloat16_products(device: torch.device, fast_convolutions: bool = True) -> AbstractContextManager[Any]:
@@ -64,8 +82,8 @@ def bfloat16_products(device: torch.device, fast_convolutions: bool = True) -> A
     ``fast_convolutions`` as :class:`RoundedProducts` has it; a processor that has units, or gains nothing by
     Winograd's algorithm, takes no notice.
     """
-    emulate = device.type == "cpu" and not processor.has_fast_bfloat16()
-    return RoundedProducts(fast_convolutions and processor.gains_by_winograd()) if emulate else nullcontext()
+    emulate = device.type == "cpu" and not has_fast_bfloat16()
+    return RoundedProducts(fast_convolutions and gains_by_winograd()) if emulate else nullcontext()
 
 
 @contextmanager

@@ -12,9 +12,10 @@ from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
+from labbook.runs import checkpoints, store
 from torch import Tensor, nn
 
-from cifarlab import checkpoints, data, models, store
+from cifarlab import data, models
 from cifarlab.config import RunConfig
 from cifarlab.optimizers import make_optimizers
 from cifarlab.precision import autocast, bfloat16_products
