@@ -76,6 +76,7 @@ def small_study(tmp_path_factory, small_study_file):
     """The results of a small study, one level of which diverges."""
     from labbook.runs import runner
     from labbook.studies import study as studies
+    from labbook.studies.results import ensure
 
     folder = tmp_path_factory.mktemp("small-study")
     (folder / "mine.yml").write_text(small_study_file)
@@ -84,4 +85,4 @@ def small_study(tmp_path_factory, small_study_file):
         study = studies.load("mine", folder)
         for _, config in study.runs():
             runner.run(config)
-        return studies.ensure(study, train=False)
+        return ensure(study, train=False)

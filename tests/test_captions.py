@@ -9,7 +9,7 @@ import pandas as pd
 from labbook.page import captions
 from labbook.page.study_figures import pareto_front
 from labbook.studies import stats
-from labbook.studies import study as studies
+from labbook.studies.results import ensure
 
 RUNS = pd.DataFrame(
     [
@@ -100,7 +100,7 @@ def test_what_no_other_beats_is_named_cheapest_first():
 
 
 def test_a_studys_sentences_are_drawn_from_its_results():
-    results = studies.ensure("decay", train=False)
+    results = ensure("decay", train=False)
     best = max(results.levels, key=lambda level: results.values("val_accuracy", level).mean())
     assert f"highest with *{best}*" in captions.of_levels(results)
     costs = pd.DataFrame({"seconds": 1.0, "macs": 2.0, "unknown": math.nan}, index=results.levels)

@@ -9,13 +9,13 @@ import pytest
 from cifarlab.config import RunConfig
 from labbook.page import chapter
 from labbook.runs import store
-from labbook.studies import study as studies
+from labbook.studies.results import ensure
 
 
 @pytest.fixture
 def found(smoke_results, monkeypatch):
     monkeypatch.setenv("CIFARLAB_RESULTS", str(smoke_results))
-    return studies.ensure("warm-up", preset="smoke", seeds=[0])
+    return ensure("warm-up", preset="smoke", seeds=[0])
 
 
 def test_the_note_says_parameters_runs_versions_and_what_differs(found):
@@ -41,12 +41,12 @@ def test_the_note_warns_of_older_code_of_missing_runs_and_of_damaged_files(found
     assert "1 run went on, after an interruption, with another version of Python or" in chapter.provenance_text(found)
     assert "1 of these runs was made by other code" in text
     assert "set aside: `x.json.damaged`" in text
-    fewer = studies.ensure("warm-up", preset="smoke", seeds=[0, 1], train=False)
+    fewer = ensure("warm-up", preset="smoke", seeds=[0, 1], train=False)
     assert "2 of the 4 runs" in chapter.provenance_text(fewer)
 
 
 def test_the_note_of_several_studies_names_each(found):
-    other = studies.ensure("dropout", preset="smoke", seeds=[0])
+    other = ensure("dropout", preset="smoke", seeds=[0])
     text = chapter.provenance_text(found, other)
     assert text.count(":::{dropdown}") == text.count(":::{warning}") == 1
     assert "Study `warm-up`: 2 runs" in text and "Study `dropout`: " in text

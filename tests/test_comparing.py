@@ -11,6 +11,7 @@ import pytest
 from labbook.page import tables, texts, verdicts
 from labbook.studies import comparing, curves, stats
 from labbook.studies import study as studies
+from labbook.studies.results import ensure
 
 
 def test_a_level_that_diverged_is_a_comparison_all_the_same(small_study):
@@ -147,7 +148,7 @@ def test_what_carried_over_names_level_widths_differences_and_n(small_study):
 
 def test_what_carried_over_says_so_without_wide_runs(small_study, small_study_file, tmp_path, results):
     (tmp_path / "mine.yml").write_text(small_study_file)
-    wide = studies.ensure(studies.load("mine", tmp_path), required=False)
+    wide = ensure(studies.load("mine", tmp_path), required=False)
     again = comparing.repeated(small_study, comparing.levels(small_study), wide)
     assert verdicts.each_carried_over(again) == verdicts.NOTHING
 
@@ -177,7 +178,7 @@ def test_only_levels_that_reach_a_target_with_every_seed_are_timed():
 
 
 def test_over_all_seeds_a_configurations_runs_in_other_studies_count_too():
-    again, depth = (studies.ensure(name, train=False) for name in ("reference-again", "depth"))
+    again, depth = (ensure(name, train=False) for name in ("reference-again", "depth"))
     found = {c.level: c for c in comparing.over_all_seeds(again, depth)}
     before, after = (
         100 * (results.values("val_accuracy", "residual 13") - results.values("val_accuracy", reference)).dropna()

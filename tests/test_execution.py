@@ -21,6 +21,7 @@ from labbook import __main__ as cli
 from labbook.errors import ConfigError
 from labbook.runs import execution, packing, runner
 from labbook.studies import study as studies
+from labbook.studies.results import as_list
 
 SMOKE = RunConfig.of(**PRESETS["smoke"])
 CONFIGS = [SMOKE.with_(seed=seed) for seed in range(4)]
@@ -373,4 +374,4 @@ def test_a_study_and_its_own_preset_may_both_be_named(results, capsys):
 @pytest.mark.parametrize("value", ["[0, 1", "{", "a: b: c"])
 def test_a_list_that_yaml_cannot_read_is_refused(value):
     with pytest.raises(ConfigError, match=r"seeds: .* is refused: it must be a list such as"):
-        studies.as_list("seeds", value, int)
+        as_list("seeds", value, int)

@@ -17,6 +17,7 @@ from labbook.errors import LabError
 from labbook.paths import project_root
 from labbook.runs import runner, store
 from labbook.studies import study as studies
+from labbook.studies.results import StudyResults, ensure
 
 
 def toy() -> final_test.Predictions:
@@ -52,10 +53,10 @@ def test_a_page_reads_only_what_was_evaluated_unless_the_reader_asked_for_runs_o
     for _, config in study.runs():
         runner.run(config)
     with pytest.raises(final_test.NoPredictionsError, match=r"`python -m labbook final-test --study mine`"):
-        final_test.readable(studies.ensure(study), "one")
-    assert set(final_test.readable(studies.ensure(study, seeds=[1], train=False), "one")) == {1}
+        final_test.readable(ensure(study), "one")
+    assert set(final_test.readable(ensure(study, seeds=[1], train=False), "one")) == {1}
     final_test.predictions(study.config("one", 0))
-    assert set(final_test.readable(studies.ensure(study), "one")) == {0}
+    assert set(final_test.readable(ensure(study), "one")) == {0}
 
 
 def test_predictions_without_weights_are_shown_and_no_model_is_kept(results, tmp_path, capsys):
@@ -64,7 +65,7 @@ def test_predictions_without_weights_are_shown_and_no_model_is_kept(results, tmp
 
     (tmp_path / "mine.yml").write_text(
         "title: T\nquestion: Q?\nfactor: f\npreset: smoke\nseeds: [0]\nreference: one\nlevels:\n  one: {}\n")
-    found = studies.ensure(studies.load("mine", tmp_path), train=True)
+    found = ensure(studies.load("mine", tmp_path), train=True)
     config = found.config_of("one")
     final_test.predictions(config)
     execution.weights_path(config.id).unlink()
@@ -115,14 +116,14 @@ def test_damaged_weights_are_named_with_the_remedy(results, content):
 
 def test_the_level_is_chosen_on_validation(smoke_results, monkeypatch):
     monkeypatch.setenv("CIFARLAB_RESULTS", str(smoke_results))
-    found = studies.ensure("baseline", preset="smoke", seeds=[0], train=False)
+    found = ensure("baseline", preset="smoke", seeds=[0], train=False)
     best = found.runs.set_index("level")["val_accuracy"].idxmax()
     assert final_test.choose(found) == best
     (config,) = final_test.chosen_runs(found).values()
     assert config.id in set(found.runs[found.runs["level"] == best]["id"])
 
 
-def study_of(**levels: list[float | None]) -> studies.StudyResults:
+def study_of(**levels: list[float | None]) -> StudyResults:
     """Results of a study: each level's validation accuracy by seed; NaN: it diverged; None: not trained yet."""
     rows = [
         {"level": level, "seed": seed, "val_accuracy": value, "diverged": value != value}
@@ -130,7 +131,7 @@ def study_of(**levels: list[float | None]) -> studies.StudyResults:
     ]
     study = SimpleNamespace(name="mine", levels=dict.fromkeys(levels))
     runs = pd.DataFrame(rows).astype({"diverged": bool})
-    return studies.StudyResults(study, runs, runs, {}, runs, {}, (), {})
+    return StudyResults(study, runs, runs, {}, runs, {}, (), {})
 
 
 NAN = float("nan")

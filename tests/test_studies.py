@@ -22,6 +22,7 @@ from labbook.page import chapter
 from labbook.runs import execution, packing, runner, store
 from labbook.studies import comparing
 from labbook.studies import study as studies
+from labbook.studies.results import as_list, ensure
 
 GOOD = """
 title: T
@@ -97,10 +98,10 @@ def test_levels_may_share_settings_by_yamls_merge(tmp_path):
 def test_parameters_that_make_each_other_redundant_are_changes_all_the_same(tmp_path, results):
     study = studies.load("mine", written(tmp_path, GOOD.replace("preset: smoke", "preset: laptop")))
     report = {"preset": "report", **{name: PRESETS["report"][name] for name in ("epochs", "width")}}
-    assert studies.ensure(study, train=False, required=False, **report).changed == report
+    assert ensure(study, train=False, required=False, **report).changed == report
     # Neither is possible without the other.
     images = {"train_images": 50_000, "val_images": 0}
-    assert studies.ensure(study, train=False, required=False, **images).changed == images
+    assert ensure(study, train=False, required=False, **images).changed == images
 
 
 def test_small_images_keep_their_share_of_a_run_of_another_length(tmp_path):
@@ -116,9 +117,9 @@ def test_small_images_keep_their_share_of_a_run_of_another_length(tmp_path):
 def test_a_parameter_without_effect_on_any_run_is_refused(tmp_path, results):
     study = studies.load("mine", written(tmp_path, GOOD))
     with pytest.raises(studies.StudyError, match=r"warmup_epochs: 5\.0 would change nothing: beside its"):
-        studies.ensure(study, warmup_epochs=5.0, train=False, required=False)
+        ensure(study, warmup_epochs=5.0, train=False, required=False)
     with pytest.raises(studies.StudyError, match="seed: a study has several"):
-        studies.ensure(study, seed=3, train=False, required=False)
+        ensure(study, seed=3, train=False, required=False)
 
 
 def test_a_parameter_that_every_level_sets_is_refused_and_kept_from_side_studies(tmp_path, results, monkeypatch):
@@ -126,7 +127,7 @@ def test_a_parameter_that_every_level_sets_is_refused_and_kept_from_side_studies
     study = studies.load("mine", written(tmp_path, text))
     assert study.set_by_every_level == {"width"}
     with pytest.raises(studies.StudyError, match="width: 8 would change nothing: every level of study 'mine'"):
-        studies.ensure(study, width=8, required=False)
+        ensure(study, width=8, required=False)
     monkeypatch.setattr(chapter, "load", lambda _: study)
     monkeypatch.setattr(chapter, "ensure", lambda _, **given: given)
     assert chapter.side_study("mine", True, width=8, seeds=[0]) == {"required": False, "seeds": [0]}
@@ -192,18 +193,18 @@ def test_runs_go_seed_by_seed_and_overrides_win(tmp_path):
 
 @pytest.mark.parametrize(("value", "expected"), [("[0, 1]", [0, 1]), ([3], [3]), ("2", [2]), (None, None), ((1,), [1])])
 def test_a_list_may_come_as_papermills_text(value, expected):
-    assert studies.as_list("seeds", value, int) == expected
+    assert as_list("seeds", value, int) == expected
 
 
 @pytest.mark.parametrize("value", ["zero", "[0, a]", "[]", [], [0, 0], [0.5], [True]])
 def test_a_wrong_list_is_refused(value):
     with pytest.raises(ConfigError, match=r"seeds: .* is refused"):
-        studies.as_list("seeds", value, int)
+        as_list("seeds", value, int)
 
 
 def test_a_parameter_that_only_the_reference_sets_changes_the_others(results, tmp_path):
     study = studies.load("mine", written(tmp_path, GOOD.replace("plain: {}", "plain: {width: 3}")))
-    assert studies.ensure(study, width=3, train=False, required=False).changed == {"width": 3}
+    assert ensure(study, width=3, train=False, required=False).changed == {"width": 3}
 
 
 def test_ensure_reads_what_exists_and_trains_only_on_changed_parameters(results, tmp_path, monkeypatch):
@@ -220,18 +221,18 @@ def test_ensure_reads_what_exists_and_trains_only_on_changed_parameters(results,
     monkeypatch.setattr(packing, "cores", lambda: 1)
     monkeypatch.setattr(execution, "execute", execute)
     with pytest.raises(execution.RunFailedError, match=r"none of its 4 runs .*`make results STUDY=mine"):
-        studies.ensure(study)
+        ensure(study)
     assert trained == []
-    found = studies.ensure(study, seeds="[0]")
+    found = ensure(study, seeds="[0]")
     assert len(trained) == 2
     assert found.changed == {"seeds": [0]}
-    again = studies.ensure(study)
+    again = ensure(study)
     assert len(trained) == 2
     assert again.changed == {}
     assert len(again.missing) == 2
     assert again.levels == ["plain", "dropped"]
     assert list(again.values("val_accuracy", "plain").index) == [0]
-    studies.ensure(study, train=True)
+    ensure(study, train=True)
     assert len(trained) == 4
 
 
@@ -305,7 +306,7 @@ def test_a_diverged_run_is_counted_apart_and_drawn_as_such(results, tmp_path):
     study = studies.load("mine", written(tmp_path, GOOD.replace("dropped: {dropout: 0.5}", bad)))
     for level in study.levels:
         runner.run(study.config(level, 0))
-    found = studies.ensure(study)
+    found = ensure(study)
     assert found.levels == ["plain"]
     assert set(found.history["level"]) == {"plain"}
     assert found.runs.set_index("level").loc["bad", "diverged"]
@@ -335,8 +336,8 @@ def test_runs_that_an_executor_carries_side_by_side_have_one_thread_each(results
     threads = []
     monkeypatch.setattr(execution, "execute", lambda config, device, number: threads.append(number))
     with ThreadPoolExecutor(1) as pool:
-        studies.ensure(study, train=True, executor=pool, required=False)
-        studies.ensure(study, train=True, executor=pool, threads=3, required=False)
+        ensure(study, train=True, executor=pool, required=False)
+        ensure(study, train=True, executor=pool, threads=3, required=False)
     assert threads == [1] * 4 + [3] * 4
 
 
@@ -450,7 +451,7 @@ def test_of_a_crossed_study_each_main_level_has_its_best_setting(results, tmp_pa
     assert (study.mains, study.settings) == (["plain", "dropped"], ["one", "two"])
     for _, config in study.runs():
         runner.run(config)
-    found = studies.ensure(study, train=False)
+    found = ensure(study, train=False)
     mean = {level: found.values("val_accuracy", level).mean() for level in found.levels}
     assert found.best_settings == {
         main: max((f"{main} / {setting}" for setting in study.settings), key=mean.get) for main in study.mains
@@ -472,7 +473,7 @@ def highest(results, seeds=(0, 1, 2)):
 
 def test_each_normalization_has_the_rate_that_suited_it_best(monkeypatch):
     monkeypatch.delenv("CIFARLAB_RESULTS", raising=False)
-    swept = studies.ensure("normalization-rates", train=False)
+    swept = ensure("normalization-rates", train=False)
     at_best, wide = studies.load("normalization"), studies.load("normalization-wide")
     chosen = swept.best_settings
     assert list(chosen) == list(at_best.levels)
@@ -487,7 +488,7 @@ def test_the_recipe_of_highest_means_is_made_of_each_studys_highest_level(monkey
              "decay": ("schedule",), "kernel": ("kernel_size",), "depth": ("model", "depth", "shortcut")}
     recipe = studies.load("recipe").config("highest means", 0)
     for name, fields in taken.items():
-        found = studies.ensure(name, train=False)
+        found = ensure(name, train=False)
         config = found.config_of(highest(found))
         assert [getattr(recipe, field) for field in fields] == [getattr(config, field) for field in fields]
     decay = studies.load("decay").config(recipe.schedule.replace("_", " "), 0)

@@ -13,6 +13,7 @@ from labbook.page import chapter, study_figures, tables, texts, verdicts
 from labbook.runs import execution, runner
 from labbook.studies import comparing, stats
 from labbook.studies import study as studies
+from labbook.studies.results import ensure
 
 
 def test_a_studys_table_has_a_row_a_level_its_cost_and_its_verdict(small_study):
@@ -41,7 +42,7 @@ def test_a_level_that_diverged_keeps_its_row_and_is_counted(small_study):
 
 def test_a_study_without_runs_says_so(small_study_file, tmp_path, results):
     (tmp_path / "mine.yml").write_text(small_study_file)
-    empty = studies.ensure(studies.load("mine", tmp_path), required=False)
+    empty = ensure(studies.load("mine", tmp_path), required=False)
     assert empty.seed_counts == []
     assert tables.study_table(empty, comparing.levels(empty)).data.iloc[0, 0] == tables.NO_RUN
     assert "None of the 6 runs" in chapter.provenance_text(empty)
@@ -50,7 +51,7 @@ def test_a_study_without_runs_says_so(small_study_file, tmp_path, results):
                                                                                  {"macs": "MACs"})):
         assert study_figures.EMPTY in [text.get_text() for axis in figure.axes for text in axis.texts]
     with pytest.raises(execution.RunFailedError, match="make results STUDY=mine"):
-        studies.ensure(studies.load("mine", tmp_path))
+        ensure(studies.load("mine", tmp_path))
 
 
 def test_a_study_without_held_out_images_has_no_accuracy(small_study):
@@ -123,9 +124,9 @@ def test_settings_are_in_the_studys_order_whatever_ran_first(small_study_file, t
     (tmp_path / "two.yml").write_text(crossed + "crossed:\n  small: {width: 2}\n  large: {}\n")
     study = studies.load("two", tmp_path)
     runner.run(study.config("none / large", 0))
-    assert studies.ensure(study).settings == ["large"]
+    assert ensure(study).settings == ["large"]
     runner.run(study.config("half / small", 1))
-    assert studies.ensure(study).settings == ["small", "large"]
+    assert ensure(study).settings == ["small", "large"]
 
 
 @pytest.mark.parametrize(("cells", "words"), [

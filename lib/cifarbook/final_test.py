@@ -18,7 +18,7 @@ from cifarlab.config import RunConfig
 from labbook.errors import LabError
 from labbook.paths import results_root
 from labbook.runs import execution, store
-from labbook.studies.study import StudyResults
+from labbook.studies.results import StudyResults
 from scipy.special import logsumexp, softmax
 
 MISTAKES = 12

@@ -17,6 +17,7 @@ from labbook.errors import ConfigError, LabError, did_you_mean
 from labbook.paths import results_root
 from labbook.runs import execution, packing, store
 from labbook.studies import study as studies
+from labbook.studies.results import StudyResults, ensure
 
 
 def seconds(text: str) -> float:
@@ -162,7 +163,7 @@ def final_test(arguments: argparse.Namespace) -> int:
     all its levels are evaluated. Every run of the level that is named, else of the study, must be there. With --again
     the runs that were evaluated before and whose weights are here are evaluated anew, and compared.
     """
-    found = studies.ensure(arguments.study, train=False)
+    found = ensure(arguments.study, train=False)
     if arguments.level is not None and arguments.level not in found.levels:
         raise LabError(
             f"level: no finished run of {arguments.level!r}{did_you_mean(arguments.level, found.levels)}. "
@@ -172,7 +173,7 @@ def final_test(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _evaluate(found: studies.StudyResults, named: str | None, views: str) -> None:
+def _evaluate(found: StudyResults, named: str | None, views: str) -> None:
     from cifarbook import final_test as test
 
     name = found.study.name
@@ -197,7 +198,7 @@ def _evaluate(found: studies.StudyResults, named: str | None, views: str) -> Non
               "model not kept: its weights are on the machine that trained it")
 
 
-def _evaluate_again(found: studies.StudyResults, named: str | None, views: str) -> None:
+def _evaluate_again(found: StudyResults, named: str | None, views: str) -> None:
     from cifarbook import final_test as test
 
     compared = False

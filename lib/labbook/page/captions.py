@@ -14,7 +14,8 @@ import pandas as pd
 from labbook.page import texts
 from labbook.page.study_figures import pareto_front
 from labbook.studies import comparing, curves, stats
-from labbook.studies.study import StudyResults, joined
+from labbook.studies.results import StudyResults
+from labbook.studies.study import joined
 
 # Also where every run diverged, or none has the figure that is asked for.
 NOTHING = "No figure yet."
@@ -81,7 +82,7 @@ def best_of_each(
 ) -> str:
     """Where a crossed study's mean accuracy is highest: of each main level the setting, or of each setting the level.
 
-    ``runs`` as :class:`labbook.studies.study.StudyResults` has them. For example "Highest mean accuracy of each: *batch /
+    ``runs`` as :class:`StudyResults` has them. For example "Highest mean accuracy of each: *batch /
     0.01* (84.4 %); *none / 0.001* (68.6 %)." Where it is the same one for all: "The mean accuracy is highest with
     *none* throughout: 84.5 % (*narrow*), 86.1 % (*wide*)." ``named`` says how to call it: ``"{} layers"``.
     """
@@ -136,7 +137,7 @@ def repeated(conditions: Sequence[tuple[str, Sequence[stats.Comparison]]]) -> st
 def gradient_spans(gradients: pd.DataFrame, levels: Sequence[str], *steps: int) -> str:
     """How far apart the convolutions' gradient norms lie at some steps: the largest over the smallest, by level.
 
-    A step that no run recorded is passed over. ``gradients`` as :class:`labbook.studies.study.StudyResults` has them; means
+    A step that no run recorded is passed over. ``gradients`` as :class:`StudyResults` has them; means
     over seeds.
     """
     sentences = []

@@ -11,8 +11,9 @@ from typing import Any
 from cifarlab.config import PRESETS, WITH_WARMUP, RunConfig
 
 from labbook.runs import store
+from labbook.studies.results import StudyResults, ensure
 from labbook.studies.stats import Comparison
-from labbook.studies.study import StudyResults, ensure, load
+from labbook.studies.study import load
 
 # Set where the website is built: there figures and sentences stand where the prose puts them.
 IN_BOOK = "CIFARLAB_IN_BOOK"
@@ -104,7 +105,7 @@ def network(config: RunConfig) -> str:
 def open_study(study: str, **given: Any) -> StudyResults:
     """The results of a chapter's main study, and what its prose says of them all: length, width, seeds, recipe.
 
-    The arguments are those of :func:`labbook.studies.study.ensure`.
+    The arguments are those of :func:`labbook.studies.results.ensure`.
     """
     results = ensure(study, **given)
     some = next(iter(results.configs.values()))

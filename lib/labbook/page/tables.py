@@ -16,8 +16,9 @@ from labbook.page.texts import p_text, plus_minus, seconds, signed
 from labbook.page.typography import MINUS
 from labbook.page.verdicts import DIVERGED, WORDS
 from labbook.studies import curves
+from labbook.studies.results import StudyResults
 from labbook.studies.stats import Comparison, mean_interval
-from labbook.studies.study import Study, StudyResults
+from labbook.studies.study import Study
 
 NO_RUN = "No run of this study is in the store yet."
 # A column with a text of more characters than this breaks its lines.

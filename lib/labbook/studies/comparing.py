@@ -8,8 +8,9 @@ from typing import Literal
 import pandas as pd
 
 from labbook.studies import curves, stats
+from labbook.studies.results import StudyResults
 from labbook.studies.stats import Comparison
-from labbook.studies.study import Study, StudyResults, joined, parted
+from labbook.studies.study import Study, joined, parted
 
 # The accuracy of guessing among ten classes: where a learning curve begins.
 CHANCE = 0.1

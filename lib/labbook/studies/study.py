@@ -1,23 +1,17 @@
-"""Studies: what varies, what stays fixed, which seeds; and :func:`ensure`, which turns one into results."""
+"""A study as its YAML file describes it: what varies, what stays fixed, which seeds."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Hashable, Sequence
-from concurrent.futures import Executor
-from dataclasses import dataclass
+from collections.abc import Collection, Hashable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-import pandas as pd
 import yaml
 from cifarlab.config import PRESETS, RunConfig
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from labbook.errors import ConfigError, LabError, did_you_mean
-from labbook.paths import project_root, runs_folder
-from labbook.runs import provenance, store
-from labbook.runs.execution import RunFailedError, execute_all
-from labbook.runs.packing import execute_packed
+from labbook.paths import project_root
 
 
 class StudyError(LabError):
@@ -231,9 +225,6 @@ def _sentence(problem: Any) -> str:
     return f"{where}: {problem['input']!r} is refused: {problem['msg'][0].lower()}{problem['msg'][1:]}."
 
 
-# --- results of a study ---------------------------------------------------------------------------------------------
-
-
 def _with_shares(values: dict[str, Any], planned: int, as_given: Collection[str]) -> dict[str, Any]:
     """A run's fields, where it gets other epochs than ``planned`` with ``SHARES`` that keep their share of them.
 
@@ -245,197 +236,3 @@ def _with_shares(values: dict[str, Any], planned: int, as_given: Collection[str]
         return values
     return values | {
         name: values.get(name, default[name].default) * epochs / planned for name in SHARES if name not in as_given}
-
-
-@dataclass(frozen=True)
-class StudyResults:
-    """The runs of a study that exist, as tables, and what is missing.
-
-    ``runs``: one row per run (level, its two parts ``main`` and ``setting`` where the study is crossed, seed, id, final
-    figures, diverged). Of runs that did not diverge, ``history``: one row per run and epoch (level, seed, its figures),
-    and ``gradients``: one row per run, step and layer (level, seed, step, layer, norm). ``configs``: the configuration
-    of each id.
-    """
-
-    study: Study
-    runs: pd.DataFrame
-    history: pd.DataFrame
-    configs: dict[str, RunConfig]
-    gradients: pd.DataFrame
-    provenance: dict[str, dict[str, Any]]
-    missing: tuple[str, ...]
-    changed: dict[str, Any]
-
-    @property
-    def levels(self) -> list[str]:
-        """The levels that have at least one run that did not diverge, in the study's order."""
-        present = set(self.runs[~self.runs["diverged"]]["level"])
-        return [level for level in self.study.levels if level in present]
-
-    @property
-    def trained(self) -> list[str]:
-        """The levels that have a run, diverged or not, in the study's order."""
-        present = set(self.runs["level"])
-        return [level for level in self.study.levels if level in present]
-
-    @property
-    def settings(self) -> list[str]:
-        """The settings of a crossed study's second factor that have a run, in the study's order."""
-        present = set(self.runs["setting"])
-        return [setting for setting in self.study.settings if setting in present]
-
-    @property
-    def best_settings(self) -> dict[str, str]:
-        """Of each main level the whole name with the setting of the highest mean final validation accuracy.
-
-        A setting at which a run diverged is no choice, unless there is no other.
-        """
-        lost = set(self.runs[self.runs["diverged"]]["level"])
-        mean = {level: (level not in lost, self.values("val_accuracy", level).mean()) for level in self.levels}
-        best: dict[str, str] = {}
-        for level in mean:
-            main, _ = parted(level)
-            best[main] = max(best.get(main, level), level, key=mean.__getitem__)
-        return best
-
-    @property
-    def seed_counts(self) -> list[int]:
-        """The number of seeds of each of :attr:`levels`."""
-        return [len(self.values("val_accuracy", level)) for level in self.levels]
-
-    def config_of(self, level: str) -> RunConfig:
-        """The configuration of one of the level's runs: they differ by their seed only."""
-        return self.configs[self.runs[self.runs["level"] == level]["id"].iloc[0]]
-
-    def values(self, column: str, level: str) -> pd.Series:
-        """One final figure of a level's runs that did not diverge, indexed by seed."""
-        rows = self.runs[(self.runs["level"] == level) & ~self.runs["diverged"]]
-        return rows.set_index("seed")[column].sort_index()
-
-    def older_code(self) -> list[str]:
-        """Ids of results that were made by other code than today's."""
-        return [
-            run_id for run_id, facts in self.provenance.items() if not provenance.made_by_todays_code(facts, run_id)
-        ]
-
-
-def ensure(
-    study: Study | str, *, preset: str | None = None, seeds: Sequence[int] | None = None,
-    levels: Sequence[str] | None = None, train: bool | None = None, device: str = "auto",
-    executor: Executor | None = None, threads: int = 1, required: bool = True, **overrides: Any,
-) -> StudyResults:
-    """Return a study's results, executing through papermill what the parameters ask for and the store lacks.
-
-    With the study's own parameters nothing is trained: that matrix takes hours and is `make results`'s work, and a
-    chapter shows what exists and says how many seeds. With any other parameters what is missing is trained now.
-    ``train`` overrules this: True always trains, False never. Runs are trained packed (:mod:`labbook.runs.packing`), or by
-    ``executor``, several at once and each on so many ``threads``: a script that calls this needs ``if __name__ ==
-    "__main__":``, as for any process pool. A study that is not ``required`` may have no run yet.
-
-    Raises:
-        StudyError, ConfigError: a parameter is unknown or refused. RunFailedError: a run failed, or no run exists.
-    """
-    study = load(study) if isinstance(study, str) else study
-    seeds, levels = as_list("seeds", seeds, int), as_list("levels", levels, str)
-    for name in sorted(study.set_by_every_level & overrides.keys()):
-        if overrides[name] is not None:
-            raise StudyError(
-                f"{name}: {overrides[name]!r} would change nothing: every level of study {study.name!r} sets {name} "
-                "itself."
-            )
-    if "seed" in overrides:
-        raise StudyError("seed: a study has several; give `seeds`, such as [0, 1].")
-    changed = _changed(study, seeds, levels, preset=preset, **overrides)
-    wanted = study.runs(levels, seeds, preset, **overrides)
-    for name, value in overrides.items():
-        # A field without effect beside others takes a value of its own: see RunConfig.
-        if value is not None and all(getattr(config, name) != value for _, config in wanted):
-            raise StudyError(
-                f"{name}: {value!r} would change nothing: beside its other settings no run of study {study.name!r} "
-                f"makes use of it."
-            )
-    if bool(changed) if train is None else train:
-        runs = [config for _, config in wanted]
-        failures = (
-            execute_packed(runs, device) if executor is None else execute_all(runs, executor, device, threads))
-        if failures:
-            raise RunFailedError("\n".join(failures))
-    rows, results, missing_ids = [], {}, []
-    for level, config in wanted:
-        result = store.read(config.id)
-        if result is None:
-            missing_ids.append(config.id)
-            continue
-        results[config.id] = result
-        main, setting = parted(level)
-        rows.append({
-            "level": level, "main": main, "setting": setting, "seed": config.seed, "id": config.id,
-            **result.final.model_dump(),
-        })
-    if not rows and required:
-        raise RunFailedError(
-            f"study {study.name!r}: none of its {len(wanted)} runs is in {runs_folder()}. "
-            + (f"Train them with `make results STUDY={study.name}`." if not changed
-               else "Only this call trains them, with the same parameters and `train=True`.")
-        )
-    runs = pd.DataFrame(rows, columns=["level", "main", "setting", "seed", "id", *store.Final.model_fields])
-    runs = runs.astype({"diverged": bool})
-    finished = [result for result in results.values() if not result.final.diverged]
-    history = store.history_frame(finished).merge(runs[["id", "level", "seed"]], on="id")
-    return StudyResults(
-        study, runs, history, {config.id: config for _, config in wanted if config.id in results},
-        _gradients(results, runs), {run_id: result.provenance for run_id, result in results.items()},
-        tuple(missing_ids), changed,
-    )
-
-
-def _gradients(results: dict[str, store.Result], runs: pd.DataFrame) -> pd.DataFrame:
-    rows = [
-        {"level": run.level, "seed": run.seed, "step": row.step, "layer": layer, "norm": norm}
-        for run in runs[~runs["diverged"]].itertuples() for row in results[run.id].gradients
-        for layer, norm in row.norms.items()
-    ]
-    return pd.DataFrame(rows, columns=["level", "seed", "step", "layer", "norm"])
-
-
-def as_list(name: str, value: Any, kind: type) -> list | None:
-    """Read a list parameter: a list, or its text as papermill's ``-p seeds "[0, 1]"`` passes it; None stays None.
-
-    Raises:
-        ConfigError: it is not a list of ``kind``, is empty, or names something twice.
-    """
-    if value is None:
-        return None
-    try:
-        found = yaml.safe_load(value) if isinstance(value, str) else value
-    except yaml.YAMLError:
-        found = None  # refused below
-    found = list(found) if isinstance(found, list | tuple) else [found]
-    if not found or any(type(item) is not kind for item in found):
-        example = "[0, 1]" if kind is int else "[a, b]"
-        raise ConfigError(f"{name}: {value!r} is refused: it must be a list such as {example}.")
-    if len(set(found)) < len(found):
-        raise ConfigError(f"{name}: {value!r} is refused: one appears twice.")
-    return found
-
-
-def _differ(ids: Callable[[dict[str, Any]], set[str]], given: dict[str, Any], wanted: set[str]) -> bool:
-    """Whether ``given`` makes other runs than those ``wanted``, or none at all."""
-    try:
-        return ids(given) != wanted
-    except (ConfigError, StudyError):
-        return True
-
-
-def _changed(study: Study, seeds: list[int] | None, levels: list[str] | None, **given: Any) -> dict[str, Any]:
-    """The parameters that were given and make the runs others than the study's own."""
-    def ids(values: dict[str, Any]) -> set[str]:
-        return {config.id for _, config in study.runs(levels, seeds, **values)}
-
-    wanted, own = ids(given), ids({})
-    changed = {name: value for name, value in given.items() if value is not None and wanted != own}
-    # Of several, those without which the runs would be others; all, where each could be left out alone.
-    needed = {name: value for name, value in changed.items() if _differ(ids, given | {name: None}, wanted)}
-    changed = needed or changed
-    lists = (("seeds", seeds, study.seeds), ("levels", levels, study.levels))
-    return changed | {name: value for name, value, own in lists if value is not None and value != list(own)}
