@@ -8,15 +8,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
-import yaml
 from cifarlab.config import RunConfig
+from pydantic import ValidationError
 
-from labbook.errors import ConfigError
+from labbook import strict_yaml
+from labbook.errors import ConfigError, shown
 from labbook.paths import runs_folder
 from labbook.runs import provenance, store
 from labbook.runs.execution import RunFailedError, execute_all
 from labbook.runs.packing import execute_packed
-from labbook.studies.study import Study, StudyError, load, parted
+from labbook.studies.study import SEEDS, Study, StudyError, load, parted
 
 
 @dataclass(frozen=True)
@@ -107,13 +108,15 @@ def ensure(
     Raises:
         StudyError, ConfigError: a parameter is unknown or refused. RunFailedError: a run failed, or no run exists.
     """
-    study = load(study) if isinstance(study, str) else study
-    seeds, levels = as_list("seeds", seeds, int), as_list("levels", levels, str)
+    study = study if isinstance(study, Study) else load(study)
+    if train is not None and type(train) is not bool:   # nan and "no" would count as true
+        raise ConfigError(f"train: {shown(train)} is refused: it must be True, False or None.")
+    seeds, levels = as_seeds(seeds), as_list("levels", levels, str)
     for name in sorted(study.set_by_every_level & overrides.keys()):
         if overrides[name] is not None:
             raise StudyError(
-                f"{name}: {overrides[name]!r} would change nothing: every level of study {study.name!r} sets {name} "
-                "itself."
+                f"{name}: {shown(overrides[name])} would change nothing: every level of study {study.name!r} sets "
+                f"{name} itself."
             )
     if "seed" in overrides:
         raise StudyError("seed: a study has several; give `seeds`, such as [0, 1].")
@@ -123,8 +126,8 @@ def ensure(
         # A field without effect beside others takes a value of its own: see RunConfig.
         if value is not None and all(getattr(config, name) != value for _, config in wanted):
             raise StudyError(
-                f"{name}: {value!r} would change nothing: beside its other settings no run of study {study.name!r} "
-                f"makes use of it."
+                f"{name}: {shown(value)} would change nothing: beside its other settings no run of study "
+                f"{study.name!r} makes use of it."
             )
     if bool(changed) if train is None else train:
         runs = [config for _, config in wanted]
@@ -179,16 +182,29 @@ def as_list(name: str, value: Any, kind: type) -> list | None:
     if value is None:
         return None
     try:
-        found = yaml.safe_load(value) if isinstance(value, str) else value
-    except yaml.YAMLError:
+        found = strict_yaml.parse(value) if isinstance(value, str) else value
+    except strict_yaml.YamlError:
         found = None  # refused below
     found = list(found) if isinstance(found, list | tuple) else [found]
     if not found or any(type(item) is not kind for item in found):
         example = "[0, 1]" if kind is int else "[a, b]"
-        raise ConfigError(f"{name}: {value!r} is refused: it must be a list such as {example}.")
+        raise ConfigError(f"{name}: {shown(value)} is refused: it must be a list such as {example}.")
     if len(set(found)) < len(found):
-        raise ConfigError(f"{name}: {value!r} is refused: one appears twice.")
+        raise ConfigError(f"{name}: {shown(value)} is refused: one appears twice.")
     return found
+
+
+def as_seeds(value: Any) -> list[int] | None:
+    """Read the parameter ``seeds``; None stays None.
+
+    Raises:
+        ConfigError: it is no list of different seeds, whole numbers from 0.
+    """
+    found = as_list("seeds", value, int)
+    try:
+        return None if found is None else list(SEEDS.validate_python(found))
+    except ValidationError:
+        raise ConfigError(f"seeds: {shown(value)} is refused: each must be from 0 to {2**53 - 1}.") from None
 
 
 def _differ(ids: Callable[[dict[str, Any]], set[str]], given: dict[str, Any], wanted: set[str]) -> bool:

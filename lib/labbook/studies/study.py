@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Hashable, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Self
 
-import yaml
 from cifarlab.config import PRESETS, RunConfig
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
-from labbook.errors import ConfigError, LabError, did_you_mean
+from labbook import strict_yaml
+from labbook.errors import LabError, did_you_mean, shown
 from labbook.paths import project_root
 
 
@@ -18,6 +18,17 @@ class StudyError(LabError):
     """A study's file is wrong, or a level or parameter is unknown; the message names it."""
 
 
+def _plain(value: Any) -> Any:
+    if isinstance(value, list | dict | set | tuple | bytes) or value is None:
+        raise ValueError(f"{shown(value)} is no single value such as 0.1, adam or true")
+    return value
+
+
+# Generators take seeds of 64 bits, of which JSON's readers keep 53.
+Seed = Annotated[int, Field(strict=True, ge=0, lt=2**53)]
+Seeds = Annotated[tuple[Seed, ...], Field(min_length=1)]
+Fields = dict[str, Annotated[Any, AfterValidator(_plain)]]
+SEEDS = TypeAdapter(Seeds)
 CROSS = " / "
 # Fields that are a part of a run's epochs.
 SHARES = ("warmup_epochs", "low_resolution_epochs", "whitening_bias_epochs")
@@ -34,6 +45,19 @@ def parted(level: str) -> tuple[str, str]:
     return main, setting
 
 
+def known_preset(preset: Any) -> str:
+    """Return the name of a preset.
+
+    Raises:
+        StudyError: the lab has none of that name.
+    """
+    if preset not in list(PRESETS):
+        raise StudyError(
+            f"preset: {shown(preset)} is not known{did_you_mean(preset, list(PRESETS))}. Allowed: {', '.join(PRESETS)}."
+        )
+    return preset
+
+
 class Study(BaseModel):
     """One YAML file of ``studies/``.
 
@@ -46,12 +70,12 @@ class Study(BaseModel):
     title: str
     question: str
     factor: str
-    preset: Literal["smoke", "laptop", "report"]
-    seeds: tuple[Annotated[int, Field(strict=True, ge=0)], ...] = Field(min_length=1)
+    preset: Annotated[str, AfterValidator(known_preset)]
+    seeds: Seeds
     reference: str
-    fixed: dict[str, Any] = {}
-    levels: dict[str, dict[str, Any]] = Field(min_length=1)
-    crossed: dict[str, dict[str, Any]] = {}
+    fixed: Fields = {}
+    levels: dict[str, Fields] = Field(min_length=1)
+    crossed: dict[str, Fields] = {}
     comparisons: tuple[tuple[str, str], ...] = ()
 
     @model_validator(mode="after")
@@ -62,6 +86,8 @@ class Study(BaseModel):
         if both := sorted(self.set_by_every_level & self.fixed.keys()):
             raise ValueError(f"fixed: {', '.join(both)} would change nothing, every level sets it")
         for name in (*self.levels, *self.crossed):
+            if not name.strip():
+                raise ValueError("levels: one has an empty name")
             if CROSS in name:
                 raise ValueError(f"{name!r} has {CROSS!r} in it, which joins the two names of a crossed study's levels")
         if self.crossed:
@@ -105,15 +131,10 @@ class Study(BaseModel):
         """
         if level not in self.levels:
             raise StudyError(
-                f"level: {level!r} is not in study {self.name!r}{did_you_mean(level, list(self.levels))}. "
+                f"level: {shown(level)} is not in study {self.name!r}{did_you_mean(level, list(self.levels))}. "
                 f"Known: {', '.join(self.levels)}."
             )
-        preset = preset or self.preset
-        if preset not in PRESETS:
-            raise StudyError(
-                f"preset: {preset!r} is not known{did_you_mean(preset, list(PRESETS))}. "
-                f"Allowed: {', '.join(PRESETS)}."
-            )
+        preset = self.preset if preset is None else known_preset(preset)
         own, of_level = PRESETS[self.preset] | self.fixed, self.levels[level]
         budget = PRESETS[preset] if preset != self.preset else {}
         given = {name: value for name, value in overrides.items() if value is not None}
@@ -144,33 +165,16 @@ class Study(BaseModel):
 
 
 def _said(**given: Any) -> str:
-    return ", ".join(f"{name} = {value!r}" for name, value in given.items() if value is not None)
-
-
-class _UniqueKeys(yaml.SafeLoader):
-    """YAML lets a later key replace an earlier one in silence; a duplicate level must be refused."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
-        seen = set()
-        for key_node, _ in node.value:
-            if key_node.tag == "tag:yaml.org,2002:merge":
-                continue
-            key = self.construct_object(key_node, deep=deep)
-            if not isinstance(key, Hashable):
-                raise yaml.YAMLError(f"a {type(key).__name__} is no name (line {key_node.start_mark.line + 1})")
-            if key in seen:
-                raise yaml.YAMLError(f"{key!r} appears twice (line {key_node.start_mark.line + 1})")
-            seen.add(key)
-        return super().construct_mapping(node, deep)
+    return ", ".join(f"{name} = {shown(value)}" for name, value in given.items() if value is not None)
 
 
 def studies_folder() -> Path:
     return project_root() / "studies"
 
 
-def names() -> list[str]:
+def names(folder: Path | None = None) -> list[str]:
     """The names of all studies."""
-    return sorted(path.stem for path in studies_folder().glob("*.yml"))
+    return sorted(path.stem for path in (folder or studies_folder()).glob("*.yml"))
 
 
 def load(name: str, folder: Path | None = None) -> Study:
@@ -180,49 +184,66 @@ def load(name: str, folder: Path | None = None) -> Study:
         StudyError: no such study, or something in it is unknown, duplicate or refused, named.
     """
     folder = folder or studies_folder()
+    known = names(folder)
+    if name not in known:
+        raise StudyError(f"study: {shown(name)} is not known{did_you_mean(name, known)}. Known: {', '.join(known)}.")
     path = folder / f"{name}.yml"
-    if not path.is_file():
-        known = sorted(p.stem for p in folder.glob("*.yml"))
-        raise StudyError(f"study: {name!r} is not known{did_you_mean(name, known)}. Known: {', '.join(known)}.")
     try:
-        fields = yaml.load(path.read_text(encoding="utf-8"), _UniqueKeys)
-        if not isinstance(fields, dict):
-            raise StudyError("it is empty or no list of fields such as `title: …`")
-        if "name" in fields:
-            raise StudyError("unknown field 'name': a study is named by its file")
-        study = Study(**{str(field): value for field, value in fields.items()}, name=name)
-        if study.reference not in study.levels:
-            raise StudyError(f"reference: {study.reference!r} is not one of its levels")
-        if len(set(study.seeds)) < len(study.seeds):
-            raise StudyError("seeds: one appears twice")
-        for pair in study.comparisons:
-            if unknown := [level for level in pair if level not in study.levels]:
-                raise StudyError(f"comparisons: {unknown[0]!r} is not one of its levels"
-                                 f"{did_you_mean(unknown[0], list(study.levels))}")
-            if pair[0] == pair[1]:
-                raise StudyError(f"comparisons: {pair[0]!r} is compared with itself")
-        study.runs()
+        return _checked(name, strict_yaml.parse(_text(path)))
     except ValidationError as error:
         raise StudyError("\n".join(f"{path.name}: {_sentence(problem)}" for problem in error.errors())) from None
+    except LabError as error:
+        raise StudyError("\n".join(f"{path.name}: {line}" for line in str(error).splitlines())) from None
+
+
+def _text(path: Path) -> str:
+    if not path.is_file():   # nothing else is opened: a named pipe would wait for ever
+        raise StudyError("it is no file, but a folder, a broken link or a device. Remove it.")
+    try:
+        return path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
-        raise StudyError(f"{path.name}: it is not written in UTF-8 ({error}). Save it as UTF-8.") from None
-    except (yaml.YAMLError, ConfigError, StudyError) as error:
-        raise StudyError(f"{path.name}: {error}") from None
+        raise StudyError(f"it is not written in UTF-8 ({error}). Save it as UTF-8.") from None
+    except OSError as error:
+        raise StudyError(f"it cannot be read: {error.strerror}.") from None
+
+
+def _checked(name: str, fields: Any) -> Study:
+    if not isinstance(fields, dict):
+        raise StudyError("it is empty or no list of fields such as `title: …`")
+    if "name" in fields:
+        raise StudyError("unknown field 'name': a study is named by its file")
+    study = Study(**{str(field): value for field, value in fields.items()}, name=name)
+    if study.reference not in study.levels:
+        raise StudyError(f"reference: {shown(study.reference)} is not one of its levels"
+                         f"{did_you_mean(study.reference, list(study.levels))}")
+    if len(set(study.seeds)) < len(study.seeds):
+        raise StudyError("seeds: one appears twice")
+    for pair in study.comparisons:
+        if unknown := [level for level in pair if level not in study.levels]:
+            raise StudyError(f"comparisons: {shown(unknown[0])} is not one of its levels"
+                             f"{did_you_mean(unknown[0], list(study.levels))}")
+        if pair[0] == pair[1]:
+            raise StudyError(f"comparisons: {pair[0]!r} is compared with itself")
+    study.runs()   # refuses what the lab refuses, and levels that are the same run
     return study
 
 
 def _sentence(problem: Any) -> str:
-    if not problem["loc"]:
-        return problem["msg"].removeprefix("Value error, ")
+    """One of pydantic's problems as a sentence with the field, the value and the remedy."""
+    message = problem["msg"].removeprefix("Value error, ")
     where = ".".join(str(part) for part in problem["loc"] if part != "[key]")
     if "[key]" in problem["loc"]:
-        return f"{where}: the name {problem['input']!r} is no text for YAML. Put it in quotes."
+        return f"{where}: the name {shown(problem['input'])} is no text for YAML. Put it in quotes."
     if problem["type"] == "extra_forbidden":
         known = [name for name in Study.model_fields if name != "name"]
-        return f"unknown field {where!r}{did_you_mean(where, known)}. Known: {', '.join(known)}."
+        return f"unknown field {shown(where)}{did_you_mean(where, known)}. Known: {', '.join(known)}."
     if problem["type"] == "missing":
         return f"the field {where!r} is missing."
-    return f"{where}: {problem['input']!r} is refused: {problem['msg'][0].lower()}{problem['msg'][1:]}."
+    if problem["type"] == "value_error":
+        return f"{where}: {message}." if where else message
+    remedy = " Put it in quotes." if problem["type"] == "string_type" and not isinstance(
+        problem["input"], dict | list) else ""
+    return f"{where}: {shown(problem['input'])} is refused: {message[0].lower()}{message[1:]}.{remedy}"
 
 
 def _with_shares(values: dict[str, Any], planned: int, as_given: Collection[str]) -> dict[str, Any]:
@@ -231,8 +252,11 @@ def _with_shares(values: dict[str, Any], planned: int, as_given: Collection[str]
     Those in ``as_given`` stay as they are.
     """
     default, epochs = RunConfig.model_fields, values["epochs"]
-    # What is no number of epochs is refused with the other fields.
-    if epochs == planned or type(epochs) is not int or epochs <= 0:
+    try:
+        share = epochs / planned
+    except (TypeError, OverflowError):   # no number of epochs: it is refused with the other fields
+        return values
+    if share == 1 or type(epochs) is not int or epochs <= 0:
         return values
     return values | {
         name: values.get(name, default[name].default) * epochs / planned for name in SHARES if name not in as_given}
