@@ -6,7 +6,7 @@ from collections import Counter
 
 from torch import nn
 
-from cifarlab import layers, models, training
+from cifarlab import layers, models, schedules
 from cifarlab.config import RunConfig
 
 
@@ -20,8 +20,8 @@ def training_flops(config: RunConfig) -> float:
     model = models.build(config)
     first = next(name for name, layer in model.named_modules()
                  if isinstance(layer, nn.Conv2d) and layer.weight.requires_grad)
-    an_epoch = training.steps_per_epoch(config)
-    kinds = Counter((training.image_side(config, step), training.trains_whitening_bias(config, step))
+    an_epoch = schedules.steps_per_epoch(config)
+    kinds = Counter((schedules.image_side(config, step), schedules.trains_whitening_bias(config, step))
                     for step in range(config.epochs * an_epoch))
     macs = 0.0
     for (side, trains_bias), steps in kinds.items():

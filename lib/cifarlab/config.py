@@ -36,6 +36,9 @@ PRESETS: dict[str, dict[str, Any]] = {
     # The original's budget: full width, twenty epochs.
     "report": {"width": 64, "epochs": 20, "precision": "bfloat16"},
 }
+# On so many training images the finished network is judged: enough to see how well it fits them, for a twelfth of an
+# epoch's arithmetic.
+FIT_IMAGES = 10_000
 
 
 class RunConfig(BaseModel):

@@ -1,12 +1,14 @@
-"""Learning-rate factors: pure functions of the training step, for ``torch.optim.lr_scheduler.LambdaLR``.
+"""What a run does at which optimizer step: learning rate, image side. Pure functions of the configuration; no torch.
 
-Each function returns the factor (a float, usually in 0..1) by which the peak rate is multiplied at ``step`` of
-``total_steps``, counted from 0.
+Each function called after a schedule returns the factor (a float, usually in 0..1) by which the peak rate is
+multiplied at ``step`` of ``total_steps``, counted from 0.
 """
 
 from __future__ import annotations
 
 import math
+
+from cifarlab.config import RunConfig
 
 
 def constant(step: int, total_steps: int) -> float:
@@ -82,3 +84,36 @@ def factor(name: str, step: int, total_steps: int, warmup_steps: int = 0, offset
         case "one_cycle":
             return one_cycle(step, total_steps, warmup_steps)
     raise ValueError(f"schedule: {name!r} is not known")
+
+
+def steps_per_epoch(config: RunConfig) -> int:
+    """Optimizer steps in one epoch, as :func:`cifarlab.data.batches` cuts them."""
+    whole, rest = divmod(config.train_images, config.batch_size)
+    return whole + (rest > 1 or whole == 0)
+
+
+def warmup_steps(config: RunConfig) -> int:
+    """The warm-up's length in optimizer steps."""
+    return round(config.warmup_epochs * steps_per_epoch(config))
+
+
+def learning_rate(config: RunConfig, step: int) -> float:
+    """The rate of optimizer step ``step``, counted from 0 over the whole run."""
+    total = config.epochs * steps_per_epoch(config)
+    return config.learning_rate * factor(
+        config.schedule, step, total, warmup_steps(config), config.warmup_offset
+    )
+
+
+def image_side(config: RunConfig, step: int) -> int:
+    """The side in pixels of the images that step ``step`` sees: small ones first, where ``config`` says so."""
+    small_steps = round(config.low_resolution_epochs * steps_per_epoch(config))
+    if step >= small_steps:
+        return 32
+    stage = step * config.low_resolution_stages // small_steps
+    return config.low_resolution + (32 - config.low_resolution) * stage // config.low_resolution_stages
+
+
+def trains_whitening_bias(config: RunConfig, step: int) -> bool:
+    """Whether step ``step`` still moves the biases of SpeedNet's first layer (after Jordan 2024)."""
+    return not config.whitening_bias_epochs or step < round(config.whitening_bias_epochs * steps_per_epoch(config))

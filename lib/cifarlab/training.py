@@ -16,10 +16,10 @@ from labbook.runs import checkpoints, store
 from torch import Tensor, nn
 
 from cifarlab import data, models
-from cifarlab.config import RunConfig
+from cifarlab.config import FIT_IMAGES, RunConfig
 from cifarlab.optimizers import make_optimizers
 from cifarlab.precision import autocast, bfloat16_products
-from cifarlab.schedules import factor
+from cifarlab.schedules import image_side, learning_rate, steps_per_epoch, trains_whitening_bias
 from cifarlab.speednet import WHITENING_IMAGES, SpeedNet
 from cifarlab.streams import stream, stream_seed
 
@@ -43,25 +43,6 @@ class Trained:
     gradients: list[dict[str, Any]]
 
 
-def steps_per_epoch(config: RunConfig) -> int:
-    """Optimizer steps in one epoch, as :func:`cifarlab.data.batches` cuts them."""
-    whole, rest = divmod(config.train_images, config.batch_size)
-    return whole + (rest > 1 or whole == 0)
-
-
-def warmup_steps(config: RunConfig) -> int:
-    """The warm-up's length in optimizer steps."""
-    return round(config.warmup_epochs * steps_per_epoch(config))
-
-
-def learning_rate(config: RunConfig, step: int) -> float:
-    """The rate of optimizer step ``step``, counted from 0 over the whole run."""
-    total = config.epochs * steps_per_epoch(config)
-    return config.learning_rate * factor(
-        config.schedule, step, total, warmup_steps(config), config.warmup_offset
-    )
-
-
 def make_schedulers(
     config: RunConfig, optimizers: Sequence[torch.optim.Optimizer]
 ) -> list[torch.optim.lr_scheduler.LambdaLR]:
@@ -70,20 +51,6 @@ def make_schedulers(
         return learning_rate(config, step) / config.learning_rate
 
     return [torch.optim.lr_scheduler.LambdaLR(optimizer, rate) for optimizer in optimizers]
-
-
-def image_side(config: RunConfig, step: int) -> int:
-    """The side in pixels of the images that step ``step`` sees: small ones first, where ``config`` says so."""
-    small_steps = round(config.low_resolution_epochs * steps_per_epoch(config))
-    if step >= small_steps:
-        return 32
-    stage = step * config.low_resolution_stages // small_steps
-    return config.low_resolution + (32 - config.low_resolution) * stage // config.low_resolution_stages
-
-
-def trains_whitening_bias(config: RunConfig, step: int) -> bool:
-    """Whether step ``step`` still moves the biases of SpeedNet's first layer (after Jordan 2024)."""
-    return not config.whitening_bias_epochs or step < round(config.whitening_bias_epochs * steps_per_epoch(config))
 
 
 @contextmanager
@@ -195,10 +162,6 @@ def score(logits: Tensor, labels: Tensor) -> tuple[float, float]:
     """Return the mean cross-entropy (nats) and the accuracy (fraction) of ``logits`` (N, 10)."""
     labels = labels.cpu()
     return F.cross_entropy(logits, labels).item(), (logits.argmax(1) == labels).double().mean().item()
-
-
-# Enough training images to see how well the network fits them, for a twelfth of an epoch's arithmetic.
-FIT_IMAGES = 10_000
 
 
 def fit_score(model: nn.Module, train_images: data.Images, config: RunConfig) -> tuple[float, float]:
