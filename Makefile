@@ -1,5 +1,5 @@
-# make book | test | results | status | bench. Each creates .venv from the lock when it is missing; where conda's
-# environment of environment.yml is active, that is used instead.
+# make book | test | results | status | bench | test-bench. Each creates .venv from the lock when it is missing; where
+# conda's environment of environment.yml is active, that is used instead.
 SHELL   := /bin/bash
 PYTHON  ?= python3
 ifeq ($(CONDA_DEFAULT_ENV),cifarlab)
@@ -17,7 +17,7 @@ STEER   := $(if $(BUDGET),--budget $(BUDGET)) $(if $(WORKERS),--workers $(WORKER
 # By way of the environment: a level's name may have spaces and quotes in it.
 export LEVEL
 
-.PHONY: book test results status bench lint lock clean
+.PHONY: book test results status bench test-bench lint lock clean
 
 book: $(READY)
 	$(BIN)/jupyter-book build . -W --keep-going
@@ -33,7 +33,10 @@ status: $(READY)
 	$(BIN)/python -m labbook status $(SELECT)
 
 bench: $(READY)
-	$(BIN)/python -m benchmarks $(if $(FOLDER),--folder $(FOLDER))
+	$(BIN)/python -m benchmarks $(NAME) $(if $(FOLDER),--folder $(FOLDER))
+
+test-bench: $(READY)
+	$(BIN)/python -m pytest benchmarks/tests
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -1,19 +1,18 @@
-"""What the processor could do at most: one large matrix product, and each bare convolution of the network."""
+"""What could the processor do at most, in one large matrix product and in each bare convolution?"""
 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from cifarlab import models
 from cifarlab.config import RunConfig
 from cifarlab.precision import multiplies_in
-from labbook.runs import runner
 from torch import nn
 
-from benchmarks.measuring import CPU, alternate
+from benchmarks.common import CPU, alternate, settle
 
 
 def multiplied_in(precision: str, device: torch.device) -> torch.dtype:
@@ -24,10 +23,11 @@ def multiplied_in(precision: str, device: torch.device) -> torch.dtype:
 def matmul_rates(device: torch.device = CPU, size: int = 0, rounds: int = 8) -> dict[str, float]:
     """FLOP/s of one large square matrix product, in float32 and, where the device has units for it, in bfloat16.
 
-    ``size`` is the side; 0: as large as a device takes to be busy.
+    Args:
+        size: the side; 0: as large as a device takes to be busy.
     """
     size = size or (8192 if device.type == "cuda" else 2048)
-    config, _ = runner.resolve_precision(RunConfig.of(precision="auto"), device)
+    config, *_ = settle(device.type)
     types = {torch.float32, multiplied_in(config.precision, device)}
     pairs = {str(kind).removeprefix("torch."): tuple(torch.randn(size, size, device=device).to(kind) for _ in range(2))
              for kind in sorted(types, key=str, reverse=True)}
@@ -82,36 +82,19 @@ def convolutions(config: RunConfig, device: torch.device = CPU, rounds: int = 5)
     return rows
 
 
-def best_rate(rows: Sequence[Mapping[str, Any]], matmul_flops: Mapping[str, float]) -> float:
-    """FLOP/s of the fastest thing measured here: the matrix product, or one part of one of :func:`convolutions`.
-
-    A convolution may be faster than the one large product: each shape has code of its own in PyTorch's library.
-    """
-    bare = [1e3 * row["flops"] / took for row in rows for took in row["milliseconds"].values()]
-    return max([*matmul_flops.values(), *bare])
-
-
-def held_against(
-    loop: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], matmul_flops: Mapping[str, float], batch_size: int
-) -> dict[str, float]:
-    """What share of the measured ceilings the training loop reaches; ``loop`` is a row of the benchmark ``loops``.
-
-    ``of_matmul`` and ``of_best`` are of FLOP/s; ``convolutions`` and ``step`` are seconds, their ratio the share of a
-    step that its bare convolutions take.
-    """
-    return {
-        "of_matmul": loop["our_flops"] / max(matmul_flops.values()),
-        "of_best": loop["our_flops"] / best_rate(rows, matmul_flops),
-        "convolutions": sum(sum(row["milliseconds"].values()) for row in rows) / 1e3,
-        "step": batch_size / statistics.median(loop["our_images_per_second"]),
-    }
-
-
 def measure(widths: tuple[int, ...] = (16, 64)) -> dict[str, Any]:
     """The matrix product's rates, and the bare convolutions of ResNet-9 at each width, on a GPU where there is one."""
-    device = runner.choose_device()
-    config, why = runner.resolve_precision(RunConfig.of(precision="auto"), device)
+    config, device, why = settle()
     return {
         "device": device.type, "precision": why, "matmul_flops": matmul_rates(device),
         "convolutions": {str(width): convolutions(config.with_(width=width), device) for width in widths},
     }
+
+
+def lines(answer: Mapping[str, Any]) -> list[str]:
+    """The matrix product's rates, and of each width the slowest and the fastest bare convolution."""
+    rates = {width: [row["flops"] / took / 1e9 for row in rows for took in row["milliseconds"].values()]
+             for width, rows in answer["convolutions"].items()}
+    return [f"matrix product in {name}: {rate / 1e12:.2f} TFLOP/s" for name, rate in answer["matmul_flops"].items()] + [
+        f"bare convolutions at width {width}: {min(found):.2f} to {max(found):.2f} TFLOP/s"
+        for width, found in rates.items()]

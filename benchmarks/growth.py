@@ -1,11 +1,11 @@
-"""How time and memory grow: with batch, width, depth, kernel, images, epochs, processes, runs started and runs read."""
+"""How do time and memory grow with batch, width, depth, kernel, images and epochs?"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
-from benchmarks import reading, starting
-from benchmarks.measuring import points
+from benchmarks.common import points
 
 # One thing varied at a time, about a narrow ResNet-9.
 BASE = {"width": 16}
@@ -17,30 +17,23 @@ FACTORS = {
 }
 IMAGES = (2_000, 4_000, 8_000, 16_000)
 EPOCHS = (1, 2, 4, 8)
-PROCESSES = (1, 2, 4)
 
 
 def measure(seconds: float = 3.0) -> dict[str, Any]:
-    """Rows of ``factor``, ``value`` and what :func:`benchmarks.point.measure` says; what numbers of runs take."""
-    rows = []
-    for factor, values in FACTORS.items():
-        for value in values:
-            (point,) = points([{"config": BASE | {factor: value}, "seconds": seconds}])
-            rows.append({"factor": factor, "value": value, **point})
-    for value in IMAGES:
-        (point,) = points([{"config": BASE, "images": value}])
-        rows.append({"factor": "train_images", "value": value, **point})
-    for value in EPOCHS:
-        (point,) = points([{"config": BASE, "images": 2_000, "epochs": value}])
-        rows.append({"factor": "epochs", "value": value, **point})
-    return {
-        "rows": rows, "processes": [together(count, seconds) for count in PROCESSES],
-        "starting": starting.measure(), "reading": reading.measure(),
-    }
+    """Rows of ``factor``, ``value`` and what :func:`benchmarks.point.measure` says."""
+    asked = [(factor, value, {"config": BASE | {factor: value}, "seconds": seconds})
+             for factor, values in FACTORS.items() for value in values]
+    asked += [("train_images", value, {"config": BASE, "images": value}) for value in IMAGES]
+    asked += [("epochs", value, {"config": BASE, "images": IMAGES[0], "epochs": value}) for value in EPOCHS]
+    return {"rows": [{"factor": factor, "value": value, **points([point])[0]} for factor, value, point in asked]}
 
 
-def together(count: int, seconds: float) -> dict[str, Any]:
-    """So many processes that train at once, one thread each: images a second and peak memory of all together."""
-    found = points([{"config": BASE, "threads": 1, "seconds": seconds}] * count)
-    sums = {name: sum(point[name] for point in found) for name in ("images_per_second", "peak_memory_bytes")}
-    return {"processes": count, **sums}
+def lines(answer: Mapping[str, Any]) -> list[str]:
+    """Each factor at its least and its greatest value."""
+    ends: dict[str, list[Mapping[str, Any]]] = {}
+    for row in answer["rows"]:
+        ends.setdefault(row["factor"], []).append(row)
+    return [f"{factor} {rows[0]['value']} to {rows[-1]['value']}: " + ", ".join(
+        f"{1e3 / row['images_per_second']:.2f} ms an image and "
+        f"{(row['peak_memory_bytes'] - row['memory_before_bytes']) / 2**20:.0f} MiB"
+        for row in (rows[0], rows[-1])) for factor, rows in ends.items()]

@@ -1,19 +1,16 @@
-"""Where a training step's time goes, by kind of operation, in the plain loop and in ours."""
+"""Where does a training step's time go, in the original's loop and in ours?"""
 
 from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Mapping
 from typing import Any
 
-import torch
-from cifarlab import data
 from cifarlab.allocator import keep_freed_memory
-from cifarlab.config import RunConfig
-from labbook.runs import runner
 from torch.profiler import ProfilerActivity, profile
 
-from benchmarks.measuring import points
+from benchmarks.common import images, points, settle
 from benchmarks.steps import AS_THE_ORIGINAL, Step, stepper
 
 # The first kind whose word is in an operation's name takes it.
@@ -48,7 +45,7 @@ def step_shares(loop: str, width: int, steps: int = STEPS) -> dict[str, float]:
     if loop == OURS:
         keep_freed_memory()
     step = LOOPS[loop]
-    train = stepper(step, width, data.load_cifar10(train=True).take(torch.arange(steps * step.batch_size)))
+    train = stepper(step, width, images(steps * step.batch_size))
     train()
     with profile(activities=[ProfilerActivity.CPU]) as found:
         train()
@@ -61,15 +58,21 @@ def step_shares(loop: str, width: int, steps: int = STEPS) -> dict[str, float]:
 
 def measure(widths: tuple[int, ...] = (16, 64)) -> dict[str, Any]:
     """Both loops at each width, each in a process of its own: milliseconds a step by kind."""
-    _, why = runner.resolve_precision(RunConfig.of(precision="auto"), torch.device("cpu"))
     return {
-        "precision": why, "batch_size": Step.batch_size, "steps": STEPS,
+        "precision": settle("cpu")[-1], "batch_size": Step.batch_size, "steps": STEPS,
         "milliseconds": {
             str(width): {
                 loop: points([{"loop": loop, "width": width}], "operations")[0]["milliseconds"] for loop in LOOPS
             } for width in widths
         },
     }
+
+
+def lines(answer: Mapping[str, Any]) -> list[str]:
+    """Each loop's three dearest kinds, at each width."""
+    return [
+        f"width {width}, {loop}: " + ", ".join(f"{kind} {took:.0f} ms" for kind, took in list(kinds.items())[:3])
+        for width, loops in answer["milliseconds"].items() for loop, kinds in loops.items()]
 
 
 if __name__ == "__main__":

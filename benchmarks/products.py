@@ -1,4 +1,4 @@
-"""What a training step costs by the way its products are computed; telling on a processor without bfloat16 units."""
+"""What does a training step cost by the way its products are computed, where there are no bfloat16 units?"""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ import torch.nn.functional as F
 from cifarlab import data, models, precision
 from cifarlab.config import RunConfig
 from cifarlab.precision import RoundedProducts
+
+from benchmarks.common import images
 
 BY_DEFINITION = "bfloat16, rounded products in float32"
 BY_WINOGRAD = "the same, large convolutions by Winograd's algorithm"
@@ -45,26 +47,21 @@ def step_seconds(way: str, width: int, pool: data.Images, at_least: float) -> fl
 
 
 def measure(
-    widths: tuple[int, ...] = (16, 64), images: int = 128, rounds: int = 3, seconds: float = 2.0
+    widths: tuple[int, ...] = (16, 64), count: int = 128, rounds: int = 3, seconds: float = 2.0
 ) -> dict[str, Any]:
     """Images a second of each way at each width, the ways in turn, one figure a round."""
-    pool = data.load_cifar10(train=True).take(torch.arange(images))
+    pool = images(count)
     rows = []
     for width in widths:
         speeds: dict[str, list[float]] = {way: [] for way in WAYS}
         for _ in range(rounds):
             for way, found in speeds.items():
-                found.append(images / step_seconds(way, width, pool, seconds))
+                found.append(count / step_seconds(way, width, pool, seconds))
         rows.append({"width": width, "images_per_second": speeds})
-    return {"units": precision.has_fast_bfloat16(), "images": images, "rows": rows}
+    return {"units": precision.has_fast_bfloat16(), "images": count, "rows": rows}
 
 
-def gain(speeds: Mapping[str, list[float]]) -> float | None:
-    """What Winograd's algorithm gains: the median over rounds of its speed over the definition's.
-
-    None in the answer of a machine that was measured before there was this way.
-    """
-    if BY_WINOGRAD not in speeds:
-        return None
-    return statistics.median(
-        fast / plain for fast, plain in zip(speeds[BY_WINOGRAD], speeds[BY_DEFINITION], strict=True))
+def lines(answer: Mapping[str, Any]) -> list[str]:
+    """The speed of each way, at each width."""
+    return [f"width {row['width']}, {way}: {statistics.median(speeds):,.1f} images/s"
+            for row in answer["rows"] for way, speeds in row["images_per_second"].items()]

@@ -332,7 +332,6 @@ def test_what_a_chapter_lacks_is_trained_packed(results, monkeypatch):
     (["results", "--seeds", "0"], "--seeds: '0' is refused"),
     (["results", "--workers", "-3"], "--workers: '-3' is refused"),
     (["results", "--study", "speedrun", "--level", "8 epoch"], "'8 epoch' is not known (did you mean '8 epochs'?)"),
-    (["bench", "--rounds", "two"], "--rounds: 'two' is refused"),
 ])
 def test_the_command_line_refuses_in_one_sentence(results, monkeypatch, capsys, arguments, expected):
     monkeypatch.setattr(execution, "execute_all", lambda *_, **__: pytest.fail("runs were started"))

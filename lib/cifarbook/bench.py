@@ -91,7 +91,7 @@ FIELDS: dict[str, dict[str, Any]] = {
     "ceiling": {"matmul_flops": Rates, "convolutions": dict[str, list[Convolution]]},
     "costs": {"reference": str, "kinds": dict[str, Kind]},
     "gpu": {"rounds": Count, "matmul_flops": Rates, "loops": list[Loop], "ours": list[Ours], "at_once": ByWay},
-    "growth": {"rows": list[Point], "processes": list[Point]},
+    "growth": {"rows": list[Point]},
     "loops": {"precision": str, "matmul_flops": Rates, "rows": list[Loop]},
     "operations": {"batch_size": Count, "milliseconds": dict[str, dict[str, Rates]]},
     "packing": {"packing": list[Packed], "overhead": dict[str, Rounds]},

@@ -1,4 +1,4 @@
-"""The command line, ``python -m labbook COMMAND``: results, status, final-test, bench, download, card."""
+"""The command line, ``python -m labbook COMMAND``: results, status, final-test, download, card."""
 
 from __future__ import annotations
 
@@ -6,10 +6,7 @@ import argparse
 import os
 import re
 import sys
-import time
 import warnings
-from collections.abc import Callable
-from importlib import import_module
 
 from cifarlab.config import PRESETS
 
@@ -218,53 +215,6 @@ def _whose(study: str, level: str | None) -> str:
     return f"study {study!r}" + (f", level {level!r}" if level else "")
 
 
-BENCHMARKS = ("loops", "ceiling", "trials", "processes", "operations", "growth", "packing", "costs", "products",
-              "building")
-# Only when named: one needs a program that is not part of this project, and half an hour or more; one needs a GPU.
-NAMED_BENCHMARKS = ("race", "gpu")
-# The seed of the race's first round; the others count on from it.
-FIRST_OF_THE_RACE = 1000
-
-
-def bench(arguments: argparse.Namespace) -> int:
-    """Measure speed and memory: our loop against the original's, the ceiling, growth, packing."""
-    from cifarlab.allocator import keep_freed_memory
-
-    from benchmarks import answers
-
-    keep_freed_memory()  # as a run does; programs that are not ours are measured in processes of their own
-    if arguments.add:
-        return _add_rounds(arguments)
-    for name in arguments.only or BENCHMARKS:
-        benchmark = import_module(f"benchmarks.{name}")
-        rounds = {"rounds": arguments.rounds} if arguments.rounds and name in ("loops", "race", "gpu") else {}
-        answer = _timed(benchmark.measure, **rounds)
-        if name == "loops":
-            print(benchmark.report(answer))
-        print(f"written to {answers.write(name, answer, arguments.folder)}", flush=True)
-    return 0
-
-
-def _timed(measure: Callable[..., dict], **given: int) -> dict:
-    """A benchmark's answer, with how long it took to measure."""
-    started = time.monotonic()
-    answer = measure(**given)
-    return answer | {"wall_seconds": time.monotonic() - started}
-
-
-def _add_rounds(arguments: argparse.Namespace) -> int:
-    """Add rounds to the race, which takes too long for one sitting; each is written when it ends."""
-    from benchmarks import answers, race
-
-    if arguments.only != ["race"]:
-        raise answers.BenchmarkError("--add is for the race alone: --only race --add")
-    for _ in range(arguments.rounds or 1):
-        earlier = answers.to_continue("race", arguments.folder)
-        answer = _timed(race.measure, first_seed=FIRST_OF_THE_RACE + len(earlier["ratio"]))
-        print(f"written to {answers.write('race', answer, arguments.folder, earlier)}", flush=True)
-    return 0
-
-
 def main(argv: list[str] | None = None) -> int:
     """Run one command; a wrong value is one clear sentence and exit status 2."""
     parser = argparse.ArgumentParser(prog="cifarlab", description=f"The lab's runs. Results: {results_root()}")
@@ -291,15 +241,6 @@ def main(argv: list[str] | None = None) -> int:
                          help="over which views of an image its predictions are averaged")
     command.add_argument("--again", action="store_true",
                          help="evaluate the weights that are here anew, and compare with what is committed")
-    command = commands.add_parser("bench", help=bench.__doc__)
-    command.set_defaults(function=bench)
-    command.add_argument("--rounds", type=whole_number,
-                         help="how often what is compared alternates (loops: 5, race: 1, gpu: 3)")
-    command.add_argument("--only", choices=BENCHMARKS + NAMED_BENCHMARKS, action="append",
-                         help="one benchmark; may be repeated")
-    command.add_argument("--add", action="store_true",
-                         help="add the rounds to those of the race there, of the same code on such a processor")
-    command.add_argument("--folder", help="where the answers go, such as results/bench-of-mine")
     arguments = parser.parse_args(argv)
     # A warning such as that of a damaged file is a sentence for the user: without the line of code that gave it.
     warnings.showwarning = lambda message, *_, **__: print(message, file=sys.stderr)

@@ -7,11 +7,10 @@ import math
 from collections.abc import Sequence
 
 import pandas as pd
+from cifarbook import bench
 from cifarlab import layers, models
 from pandas.io.formats.style import Styler
 
-from benchmarks import answers
-from benchmarks import costs as bench_costs
 from labbook.page.texts import p_text, plus_minus, seconds, signed
 from labbook.page.typography import MINUS
 from labbook.page.verdicts import DIVERGED, WORDS
@@ -71,7 +70,7 @@ def costs(results: StudyResults) -> pd.DataFrame:
     Seconds come from the benchmark, where all levels were timed in turn on a quiet machine: those of the runs
     themselves depend on what else it did that hour. NaN where a level was not timed.
     """
-    timed = answers.if_measured("costs") or {"kinds": {}}
+    timed = bench.read_if_there("costs") or {"kinds": {}}
     rows = []
     for level in results.trained:
         config = results.config_of(level)
@@ -79,7 +78,7 @@ def costs(results: StudyResults) -> pd.DataFrame:
         rows.append({
             "level": level, "parameters": layers.parameter_count(model),
             "macs": sum(row["macs"] for row in layers.layer_table(model)),
-            "seconds": bench_costs.seconds_per_epoch(config, timed) or math.nan,
+            "seconds": bench.seconds_per_epoch(config, timed) or math.nan,
         })
     return pd.DataFrame(rows, columns=["level", "parameters", "macs", "seconds"]).set_index("level")
 
