@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from cifarlab.config import PRESETS, RunConfig
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
@@ -58,11 +59,89 @@ def known_preset(preset: Any) -> str:
     return preset
 
 
+ACCURACY = "val_accuracy"
+Others = Literal["all"] | Annotated[tuple[str, ...], Field(min_length=1)]
+
+
+class PlannedClaim(BaseModel):
+    """A claim of more than a difference in final validation accuracy, planned in a study's file.
+
+    Written ``[a, b, {by: 2.0}]``: a is higher than b by 2 or more. ``[a, b, {within: 0.5}]``: they differ by less.
+    ``[a, b, {of: val_loss}]``: they differ in another final figure, or in one that a chapter computes and names.
+    ``[a, {highest: all}]``, ``[a, {lowest: [b, c]}]``: a is above, or below, each of them. ``[a, {reaches: 94}]``: the
+    mean of a is so high. Accuracies are in percent and points.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    levels: tuple[str, ...] = Field(min_length=1, max_length=2)
+    of: str = ACCURACY
+    by: Annotated[float, Field(gt=0)] | None = None
+    within: Annotated[float, Field(gt=0)] | None = None
+    reaches: float | None = None
+    highest: Others | None = None
+    lowest: Others | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _row(cls, row: Any) -> Any:
+        if not isinstance(row, list | tuple):
+            return row
+        if not row or not isinstance(row[-1], dict):
+            raise ValueError("a claim is a row such as [a, b, {by: 2.0}]; plain pairs stand under comparisons")
+        return {"levels": row[:-1], **row[-1]}
+
+    @model_validator(mode="after")
+    def _one_size(self) -> Self:
+        said = self.said
+        if len(said) > 1 or (len(self.levels) == 1) != (said.keys() <= {"reaches", "highest", "lowest"} and bool(said)):
+            raise ValueError("a claim has two levels and at most one of by and within, or one level and one of "
+                             "reaches, highest and lowest")
+        if len(set(self.levels)) < len(self.levels) or self.levels[0] in self.others:
+            raise ValueError(f"{self.levels[0]!r} is compared with itself")
+        if not said and self.of == ACCURACY:
+            raise ValueError("a plain pair stands under comparisons")
+        return self
+
+    @property
+    def said(self) -> dict[str, Any]:
+        """What is claimed beyond a difference, as a field and its value; empty where that is all."""
+        names = ("by", "within", "reaches", "highest", "lowest")
+        return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+
+    @property
+    def others(self) -> tuple[str, ...]:
+        """The levels that are named of which the first is the highest or lowest."""
+        named = self.highest or self.lowest or "all"
+        return () if named == "all" else named
+
+    @property
+    def key(self) -> tuple:
+        """What two rows have in common that claim the same: only a least difference has a direction."""
+        levels = self.levels if self.by else tuple(sorted(self.levels))
+        return levels, self.of, *((name, tuple(sorted(value)) if isinstance(value, tuple) else value)
+                                  for name, value in self.said.items())
+
+    @property
+    def line(self) -> str:
+        """The row as it stands in a study's file."""
+        def written(value: Any) -> str:
+            if isinstance(value, tuple):
+                return f"[{', '.join(map(written, value))}]"
+            return f"{value:g}" if isinstance(value, float) else value if value == "all" else json.dumps(
+                value, ensure_ascii=False)
+
+        fields = ({"of": self.of} if self.of != ACCURACY else {}) | self.said
+        inside = ", ".join(f"{name}: {written(value)}" for name, value in fields.items())
+        return f"- [{', '.join(map(written, self.levels))}, {{{inside}}}]"
+
+
 class Study(BaseModel):
     """One YAML file of ``studies/``.
 
     ``crossed`` is a second factor: every level is run with each of its settings, and the study's levels are then named
-    ``level / setting``. ``comparisons`` are pairs of levels that are compared besides each level with the reference.
+    ``level / setting``. ``comparisons`` are pairs of levels that are compared besides each level with the reference,
+    ``claims`` what a chapter claims beyond such differences (:class:`PlannedClaim`). All are one family: the correction
+    counts each.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -77,6 +156,7 @@ class Study(BaseModel):
     levels: dict[str, Fields] = Field(min_length=1)
     crossed: dict[str, Fields] = {}
     comparisons: tuple[tuple[str, str], ...] = ()
+    claims: tuple[PlannedClaim, ...] = ()
 
     @model_validator(mode="after")
     def _cross(self) -> Self:
@@ -224,6 +304,13 @@ def _checked(name: str, fields: Any) -> Study:
                              f"{did_you_mean(unknown[0], list(study.levels))}")
         if pair[0] == pair[1]:
             raise StudyError(f"comparisons: {pair[0]!r} is compared with itself")
+    for claim in study.claims:
+        unknown = [level for level in (*claim.levels, *claim.others) if level not in study.levels]
+        if claim.of == ACCURACY and unknown:
+            raise StudyError(f"claims: {shown(unknown[0])} is not one of its levels"
+                             f"{did_you_mean(unknown[0], list(study.levels))}")
+    if len({claim.key for claim in study.claims}) < len(study.claims):
+        raise StudyError("claims: one appears twice")
     study.runs()   # refuses what the lab refuses, and levels that are the same run
     return study
 
