@@ -14,7 +14,7 @@ from typing import Any
 
 from cifarbook.bench import BenchmarkError, spread
 from cifarlab import data
-from cifarlab.arithmetic import training_flops
+from cifarlab.summary import training_flops
 
 from benchmarks.ceiling import matmul_rates
 from benchmarks.common import ratios, settle, start

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from cifarbook.bench import spread
-from cifarlab.arithmetic import training_flops
+from cifarlab.summary import training_flops
 
 from benchmarks.ceiling import matmul_rates
 from benchmarks.common import points, ratios, settle

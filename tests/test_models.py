@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from cifarbook import original
-from cifarlab import layers, models
+from cifarlab import models, summary
 from cifarlab.config import RunConfig
 from torch import nn
 
@@ -17,8 +17,8 @@ def convolutions(model: nn.Module) -> int:
 def test_resnet9_is_the_originals():
     model = models.build(RunConfig())
     facts = original.facts()
-    assert layers.parameter_count(model) == facts["parameters"]
-    macs = sum(row["macs"] for row in layers.layer_table(model))
+    assert summary.parameter_count(model) == facts["parameters"]
+    macs = sum(row["macs"] for row in summary.layer_table(model))
     assert macs == pytest.approx(facts["multiply_accumulates"], rel=0.01)
     assert convolutions(model) == 8
 
@@ -54,7 +54,7 @@ def counted(config: RunConfig) -> int:
 def test_every_argument_gives_ten_logits_and_trains_one_step(changes):
     config = RunConfig.of(**({"width": 8} | changes))
     model = models.build(config)
-    assert layers.parameter_count(model) == counted(config)
+    assert summary.parameter_count(model) == counted(config)
     logits = model(torch.randn(4, 3, 32, 32))
     assert logits.shape == (4, 10)
     logits.sum().backward()
@@ -70,7 +70,7 @@ def test_depth_counts_weighted_layers(depth, expected):
 
 def test_a_plain_network_has_its_residual_twins_parameters():
     plain, residual = (models.build(RunConfig.of(width=8, shortcut=flag)) for flag in (False, True))
-    assert layers.parameter_count(plain) == layers.parameter_count(residual)
+    assert summary.parameter_count(plain) == summary.parameter_count(residual)
     for a, b in zip(plain.parameters(), residual.parameters(), strict=True):
         assert torch.equal(a, b)
 
@@ -104,8 +104,8 @@ def test_layer_norm_is_group_norm_of_one():
 
 def test_the_layer_table_counts_every_parameter():
     model = models.build(RunConfig.of(width=4))
-    rows = layers.layer_table(model)
-    assert sum(row["parameters"] for row in rows) == layers.parameter_count(model)
+    rows = summary.layer_table(model)
+    assert sum(row["parameters"] for row in rows) == summary.parameter_count(model)
     assert rows[0]["output"] == (4, 32, 32)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 import pytest
-from cifarlab import arithmetic
+from cifarlab import summary
 from cifarlab.config import PRESETS, RunConfig
 from labbook.runs import runs_bar
 
@@ -27,7 +27,7 @@ def bar(under_way, monkeypatch):
 
 def test_runs_weigh_what_they_compute_and_seeds_weigh_the_same():
     work = runs_bar.work([NARROW, NARROW.with_(seed=1), WIDE])
-    assert work[NARROW.id] == work[NARROW.with_(seed=1).id] == arithmetic.training_flops(NARROW)
+    assert work[NARROW.id] == work[NARROW.with_(seed=1).id] == summary.training_flops(NARROW)
     assert work[WIDE.id] > 4 * work[NARROW.id]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 from cifarbook import published, speed_figures, speedrun
-from cifarlab import arithmetic, layers, models
+from cifarlab import models, summary
 from cifarlab.config import RunConfig
 from labbook.studies import study as studies
 
@@ -49,14 +49,14 @@ def test_the_parts_that_decay_differently_warm_up_alike():
 
 def test_arithmetic_counts_each_epochs_images_and_no_gradient_that_nobody_needs():
     config = RunConfig.of(model="speednet", width=8, train_images=1000, val_images=0, batch_size=100, epochs=4)
-    rows = {side: layers.layer_table(models.build(config), side) for side in (16, 24, 32)}
+    rows = {side: summary.layer_table(models.build(config), side) for side in (16, 24, 32)}
     macs = {side: sum(row["macs"] for row in of_side) for side, of_side in rows.items()}
-    assert arithmetic.training_flops(config) == 6 * 1000 * 4 * macs[32]
+    assert summary.training_flops(config) == 6 * 1000 * 4 * macs[32]
     growing = config.with_(low_resolution=16, low_resolution_epochs=2.0, low_resolution_stages=2)
-    assert arithmetic.training_flops(growing) == 6 * 1000 * (macs[16] + macs[24] + 2 * macs[32])
+    assert summary.training_flops(growing) == 6 * 1000 * (macs[16] + macs[24] + 2 * macs[32])
     first_trained = next(row["macs"] for row in rows[32] if row["layer"] == "features.1.0")
-    held = arithmetic.training_flops(growing.with_(whitening_bias_epochs=3.0))
-    assert held == arithmetic.training_flops(growing) - 2 * 1000 * first_trained
+    held = summary.training_flops(growing.with_(whitening_bias_epochs=3.0))
+    assert held == summary.training_flops(growing) - 2 * 1000 * first_trained
 
 
 def study_of(levels: dict, train_images: int) -> studies.Study:

@@ -7,7 +7,8 @@ from dataclasses import replace
 
 import pandas as pd
 import pytest
-from cifarlab import layers, models
+from cifarbook import networks
+from cifarlab import models, summary
 from cifarlab.config import RunConfig
 from labbook.page import chapter, study_figures, tables, texts, verdicts
 from labbook.runs import execution, runner
@@ -18,11 +19,11 @@ from labbook.studies.results import ensure
 
 def test_a_studys_table_has_a_row_a_level_its_cost_and_its_verdict(small_study):
     comparisons = comparing.levels(small_study)
-    frame = tables.study_table(small_study, comparisons).data.set_index("dropout")
+    frame = tables.study_table(small_study, comparisons, networks.costs(small_study)).data.set_index("dropout")
     assert list(frame.index) == ["none", "half", "lost"]
     assert frame.loc["none", "difference (points)"] == "reference"
     model = models.build(small_study.config_of("half"))
-    assert frame.loc["half", "parameters"] == f"{layers.parameter_count(model):,}"
+    assert frame.loc["half", "parameters"] == f"{summary.parameter_count(model):,}"
     expected = stats.mean_interval(100 * small_study.values("val_accuracy", "half"))
     assert frame.loc["half", "val. acc. (%)"] == f"{expected.mean:.2f} ± {expected.half_width:.2f}"
     assert frame.loc["half", "n"] == 2
@@ -47,7 +48,7 @@ def test_a_study_without_runs_says_so(small_study_file, tmp_path, results):
     assert tables.study_table(empty, comparing.levels(empty)).data.iloc[0, 0] == tables.NO_RUN
     assert "None of the 6 runs" in chapter.provenance_text(empty)
     assert "nothing to compare" in verdicts.on_each(comparing.levels(empty))
-    for figure in (study_figures.sweep(empty.runs, [], "x"), study_figures.pareto(empty.runs, tables.costs(empty), [],
+    for figure in (study_figures.sweep(empty.runs, [], "x"), study_figures.pareto(empty.runs, networks.costs(empty), [],
                                                                                  {"macs": "MACs"})):
         assert study_figures.EMPTY in [text.get_text() for axis in figure.axes for text in axis.texts]
     with pytest.raises(execution.RunFailedError, match="make results STUDY=mine"):
@@ -83,9 +84,9 @@ def test_a_level_without_a_reference_is_not_called_the_reference(small_study):
 def test_the_largest_departure_from_the_references_parameters_is_in_percent():
     study = studies.Study(name="mine", title="T", question="Q?", factor="f", preset="smoke", seeds=(0,),
                           reference="b", levels={"a": {"width": 3}, "b": {"width": 4}, "c": {"width": 5}})
-    a, b, c = (layers.parameter_count(models.build(study.config(level, 0))) for level in "abc")
+    a, b, c = (summary.parameter_count(models.build(study.config(level, 0))) for level in "abc")
     share, word = max((1 - a / b, "fewer"), (c / b - 1, "more"))
-    assert tables.largest_departure(study) == f"{100 * share:.0f} % {word}"
+    assert networks.largest_departure(study) == f"{100 * share:.0f} % {word}"
 
 
 def test_gradient_norms_are_kept_by_step_and_layer(small_study):
@@ -102,9 +103,9 @@ def test_the_median_first_epoch_counts_runs_that_never_get_there():
 
 def test_receptive_fields_by_hand():
     # PlainCNN: (3x3, pool 2) three times. 3, 4, 8, 10, 18, 22.
-    rows = layers.layer_table(models.build(RunConfig.of(model="plaincnn", width=2)))
+    rows = summary.layer_table(models.build(RunConfig.of(model="plaincnn", width=2)))
     assert study_figures.receptive_field_sizes(rows) == [3, 4, 8, 10, 18, 22]
-    rows = layers.layer_table(models.build(RunConfig.of(width=2, kernel_size=1)))
+    rows = summary.layer_table(models.build(RunConfig.of(width=2, kernel_size=1)))
     # 1x1 kernels see only what pooling gathers.
     assert study_figures.receptive_field_sizes(rows)[-1] == 32
 

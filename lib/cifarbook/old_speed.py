@@ -7,10 +7,10 @@ import statistics
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from cifarlab import arithmetic
 from cifarlab.config import RunConfig
 from labbook.studies import study as studies
 
+from cifarbook import networks
 from cifarbook.bench import spread
 
 SPEEDRUN, KEPT = "the speedrun's network", "freed memory given back"
@@ -100,7 +100,7 @@ def over_rounds(ratios: Sequence[float]) -> str:
 
 def _flops(race: Mapping[str, Any]) -> float:
     """The arithmetic of our runs in the race."""
-    return arithmetic.training_flops(studies.load("speedrun").config(race["level"], 0))
+    return networks.training_flops(studies.load("speedrun").config(race["level"], 0))
 
 
 def its_training_flops() -> float:
@@ -108,7 +108,7 @@ def its_training_flops() -> float:
 
     Its network and steps are those of the level of eight epochs, but that it trains its first biases for three only.
     """
-    return arithmetic.training_flops(studies.load("speedrun").config("8 epochs", 0).with_(whitening_bias_epochs=3.0))
+    return networks.training_flops(studies.load("speedrun").config("8 epochs", 0).with_(whitening_bias_epochs=3.0))
 
 
 def goals_table(

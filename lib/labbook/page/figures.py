@@ -272,7 +272,10 @@ PALE = {"conv": "#CFE3F1", "pool": "#F8DCC4", "linear": "#CDEBDD", "block": "#E3
 
 
 def architecture(rows: Sequence[Mapping]) -> BookFigure:
-    """A network drawn from :func:`cifarlab.layers.layer_table`: top to bottom, residual blocks with their shortcuts."""
+    """A network from top to bottom, residual blocks with their shortcuts.
+
+    ``rows``: one a layer, with ``layer`` (dotted name), ``kind``, ``detail`` (kernel) and ``output`` (shape).
+    """
     shown = [row for row in rows if row["kind"] in ("Conv2d", "MaxPool2d", "Linear")]
     figure, (axis,) = new_figure(width=6.2, height=0.42 * len(shown) + 0.6)
     axis.axis("off")

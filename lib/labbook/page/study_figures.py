@@ -172,7 +172,7 @@ def receptive_field_sizes(layer_rows: Sequence[Mapping]) -> list[int]:
     """The side of the input square that one output of each convolution or pooling sees, by layer order.
 
     For a layer of kernel k after layers of total stride s: r grows by (k - 1) s (Dumoulin & Visin 2016, chapter 2).
-    ``layer_rows`` as :func:`cifarlab.layers.layer_table` gives them; a residual block's longest path counts.
+    ``layer_rows`` have ``kind`` and ``detail`` ("3 × 3"); a residual block's longest path counts.
     """
     size, stride, sizes = 1, 1, []
     for row in layer_rows:

@@ -7,8 +7,6 @@ import math
 from collections.abc import Sequence
 
 import pandas as pd
-from cifarbook import bench
-from cifarlab import layers, models
 from pandas.io.formats.style import Styler
 
 from labbook.page.texts import p_text, plus_minus, seconds, signed
@@ -17,7 +15,6 @@ from labbook.page.verdicts import DIVERGED, WORDS
 from labbook.studies import curves
 from labbook.studies.results import StudyResults
 from labbook.studies.stats import Comparison, mean_interval
-from labbook.studies.study import Study
 
 NO_RUN = "No run of this study is in the store yet."
 # A column with a text of more characters than this breaks its lines.
@@ -33,20 +30,21 @@ def study_table(
 
     ``comparisons`` against other levels than the study's reference are passed over, unless the study is crossed: then
     each row has one reference under its own setting. Runs that diverged are counted beside n and have no part in the
-    figures. ``cost`` is the answer of :func:`costs` where a page has it already. Without ``tested`` the differences
-    are shown and nothing is concluded from them.
+    figures. ``cost`` has ``parameters``, ``macs`` (multiply-accumulates an image) and ``seconds`` (an epoch) by level;
+    without it the table has no costs. Without ``tested`` the differences are shown and nothing is concluded from them.
     """
     references = {results.study.reference}
     if len(results.study.settings) > 1:
         references |= {comparison.reference for comparison in comparisons}
     against = {comparison.level: comparison for comparison in comparisons if comparison.reference in references}
-    cost = costs(results) if cost is None else cost
     rows = []
     for level in results.trained:
         row = {
             results.study.factor: level, "n": counted(results, level),
+        } | ({} if cost is None else {
             "parameters": f"{cost.parameters[level]:,}", "MACs (M)": f"{cost.macs[level] / 1e6:.1f}",
             "s / epoch": seconds(cost.seconds[level]),
+        }) | {
             "train loss": mean_of(results, level, "train_loss"), "val. loss": mean_of(results, level, "val_loss"),
             "val. acc. (%)": accuracy_of(results, level),
         }
@@ -62,25 +60,6 @@ def study_table(
             del row["p (Holm)"], row["verdict"]
         rows.append(row)
     return as_shown(rows)
-
-
-def costs(results: StudyResults) -> pd.DataFrame:
-    """What each level costs: trainable values, multiply-accumulates an image, seconds an epoch.
-
-    Seconds come from the benchmark, where all levels were timed in turn on a quiet machine: those of the runs
-    themselves depend on what else it did that hour. NaN where a level was not timed.
-    """
-    timed = bench.read_if_there("costs") or {"kinds": {}}
-    rows = []
-    for level in results.trained:
-        config = results.config_of(level)
-        model = models.build(config)
-        rows.append({
-            "level": level, "parameters": layers.parameter_count(model),
-            "macs": sum(row["macs"] for row in layers.layer_table(model)),
-            "seconds": bench.seconds_per_epoch(config, timed) or math.nan,
-        })
-    return pd.DataFrame(rows, columns=["level", "parameters", "macs", "seconds"]).set_index("level")
 
 
 def mean_of(results: StudyResults, level: str, column: str) -> str:
@@ -139,13 +118,6 @@ def in_words(cells: pd.Series) -> bool:
         for text in map(str, cells) if text.strip() not in NO_NUMBER
     ]
     return 2 * sum(letters > digits for letters, digits in counts) > len(counts)
-
-
-def largest_departure(study: Study) -> str:
-    """By how much the number of parameters furthest from the reference's departs from it: ``8 % fewer``."""
-    counts = {level: layers.parameter_count(models.build(study.config(level, 0))) for level in study.levels}
-    departure = max((count / counts[study.reference] - 1 for count in counts.values()), key=abs)
-    return f"{100 * abs(departure):.0f} % {'more' if departure > 0 else 'fewer'}"
 
 
 def first_epoch(reached: pd.Series) -> str:

@@ -15,7 +15,7 @@ EVERY_SECONDS = 5.0
 
 def work(configs: Sequence[RunConfig]) -> dict[str, float]:
     """Floating-point operations of each run, by id; runs that differ by their seed are counted once."""
-    from cifarlab.arithmetic import training_flops  # imports torch, which who only looks at results does not need
+    from cifarlab.summary import training_flops  # imports torch, which who only looks at results does not need
 
     counted: dict[RunConfig, float] = {}
     for config in configs:
