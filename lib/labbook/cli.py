@@ -1,0 +1,136 @@
+"""The command line ``labbook``: train what is missing, say what is there, train a sample again."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from labbook import terminal
+from labbook.errors import ConfigError, did_you_mean, shown
+from labbook.runs import execution, packing, store
+from labbook.studies import study as studies
+
+app = terminal.application(
+    "The runs of a lab book: train what is missing, say what is there, train a sample again.",
+    {
+        "results": "the next call goes on from the last finished epoch",
+        "reproduce": "the next call goes on from the last finished epoch",
+        "status": "nothing was changed",
+    },
+)
+
+Names = Annotated[list[str] | None, typer.Argument(metavar="[STUDY]...", help="Only these studies.")]
+Preset = Annotated[str | None, typer.Option(help="Only the studies of this budget, such as laptop.")]
+Device = Annotated[str, typer.Option(help="Where to train: auto, cpu or cuda.")]
+Workers = Annotated[int | None, typer.Option(
+    min=1, max=1024, help="Runs at once, each on one thread; 1: one run on all cores. Default: as many as fit.")]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; a wrong value is one clear sentence and exit status 2."""
+    return terminal.run(app, arguments)
+
+
+def chosen_studies(names: Sequence[str] | None = None, preset: str | None = None) -> list[studies.Study]:
+    """The studies of these names, or all; of them those of one preset.
+
+    Raises:
+        StudyError: a study or the preset is not known. ConfigError: none of the studies has that preset.
+    """
+    if preset is not None:
+        studies.known_preset(preset)
+    loaded = [studies.load(name) for name in dict.fromkeys(names or studies.names())]
+    chosen = [study for study in loaded if preset in (None, study.preset)]
+    if not chosen:
+        whose = f"study {', '.join(map(repr, names))}" if names else "any study"
+        found = ", ".join(sorted({study.preset for study in loaded}))
+        raise ConfigError(f"preset: {preset!r} is not the budget of {whose}. Found: {found}.")
+    return chosen
+
+
+def planned(
+    chosen: Sequence[studies.Study], first_seeds: int | None = None, only: str | None = None
+) -> list[studies.RunConfig]:
+    """Every run of the studies, first seeds first: an unfinished matrix gives every chapter something.
+
+    Raises:
+        ConfigError: none of the studies has the level ``only``.
+    """
+    if only is not None and only not in (known := [level for study in chosen for level in study.levels]):
+        raise ConfigError(
+            f"level: {shown(only)} is not known{did_you_mean(only, known)}. There are: {', '.join(known)}.")
+    runs = [
+        (study.seeds.index(config.seed), config)
+        for study in chosen for level, config in study.runs(seeds=study.seeds[:first_seeds]) if only in (None, level)
+    ]
+    return [config for _, config in sorted(runs, key=lambda run: run[0])]
+
+
+@app.command()
+def results(
+    names: Names = None,
+    preset: Preset = None,
+    level: Annotated[str | None, typer.Option(help="Only this level.")] = None,
+    seeds: Annotated[int | None, typer.Option(min=1, help="Only the first so many seeds of each study.")] = None,
+    device: Device = "auto",
+    workers: Workers = None,
+    budget: Annotated[float | None, typer.Option(
+        parser=terminal.seconds, metavar="DURATION", help="Start no further run after this long, such as 2h.")] = None,
+) -> None:
+    """Train what the studies plan and the store lacks. Stop it at any moment: the next call goes on."""
+    configs = planned(chosen_studies(names, preset), seeds, level)
+    todo = execution.missing(configs)
+    done = {config.id for config in configs} - {config.id for config in todo}
+    for run_id in done:
+        # A process that was killed between writing its result and tidying up has left both.
+        execution.clear(run_id)
+    print(f"{len(done)} runs are in the store, {len(todo)} to do", flush=True)
+    failures = packing.execute_packed(todo, device, workers, budget)
+    left = len(execution.missing(todo))
+    if failures:
+        print(f"failed: {len(failures)}; the next call tries again", file=sys.stderr)
+        raise typer.Exit(1)
+    if left and budget is not None:
+        print(f"the budget is spent: {len(todo) - left} runs finished, {left} are left; the next call goes on")
+
+
+@app.command()
+def status(names: Names = None, preset: Preset = None) -> None:
+    """Count what each study has and lacks, and name every run of studies that are named.
+
+    The exit status is 1 while files that were set aside as damaged lie in the store.
+    """
+    from labbook.runs.provenance import made_by_todays_code
+
+    under_way = execution.progress()
+    found = {result.id: result for result in store.read_all()}
+    planned_ids: list[str] = []
+    chosen = chosen_studies(names, preset)
+    wide = max(len(study.name) for study in chosen)
+    print(f"{'study':<{wide}}{'planned':>8}{'done':>6}{'missing':>9}{'diverged':>10}{'older code':>12}  under way")
+    for study in chosen:
+        ids = [config.id for _, config in study.runs()]
+        planned_ids += ids
+        done = [found[run_id] for run_id in ids if run_id in found]
+        moving = [
+            f"{run_id} {state['epochs']}/{state['of']}{'' if state['alive'] else ' (stopped)'}"
+            for run_id, state in under_way.items() if run_id in ids and run_id not in found
+        ]
+        print(
+            f"{study.name:<{wide}}{len(ids):>8}{len(done):>6}{len(ids) - len(done):>9}"
+            f"{sum(r.final.diverged for r in done):>10}"
+            f"{sum(not made_by_todays_code(r.provenance, r.id) for r in done):>12}  {', '.join(moving)}"
+        )
+    if names:
+        for run_id in dict.fromkeys(planned_ids):   # studies may share a run
+            print(f"{'done' if run_id in found else 'missing':<9}{run_id}")
+    if extra := sorted(set(found) - set(planned_ids)):
+        print(f"in the store, in none of these studies: {len(extra)}")
+    aside = store.set_aside()
+    for name in aside:
+        print(f"set aside as damaged: {name}")
+    if aside:
+        raise typer.Exit(1)
