@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
+
+VARIABLE = "CIFARLAB_RESULTS"
 
 
 def project_root() -> Path:
@@ -17,7 +21,18 @@ def results_root() -> Path:
     Kernels run in ``notebooks/`` and papermill wherever it is called: counting from there, one name would mean two
     folders.
     """
-    return project_root() / (os.environ.get("CIFARLAB_RESULTS") or "results")
+    return project_root() / (os.environ.get(VARIABLE) or "results")
+
+
+@contextlib.contextmanager
+def results_in(folder: Path) -> Iterator[None]:
+    """Let this process, and those that it starts, keep their results in another folder."""
+    before = os.environ.get(VARIABLE)
+    os.environ[VARIABLE] = str(folder)
+    try:
+        yield
+    finally:
+        os.environ.pop(VARIABLE) if before is None else os.environ.update({VARIABLE: before})
 
 
 def runs_folder() -> Path:

@@ -5,6 +5,7 @@ Exit status 0: done; 1: done, but something failed; 2: refused, with a sentence 
 
 from __future__ import annotations
 
+import re
 import sys
 import warnings
 from collections.abc import Mapping, Sequence
@@ -71,3 +72,14 @@ def seconds(text: str) -> float:
     if not 0 < found <= YEAR:
         raise typer.BadParameter(f"{shown(text)} is not a duration such as 45m, 2h or 1h30m, up to a year (8760h).")
     return found
+
+
+def count(text: object) -> int:
+    """Read a whole number from 1 to 1,000.
+
+    Raises:
+        typer.BadParameter: it is none.
+    """
+    if not re.fullmatch(r"[0-9]{1,4}", str(text)) or not 1 <= int(str(text)) <= 1000:
+        raise typer.BadParameter(f"{shown(text)} is refused: it must be a whole number from 1 to 1000.")
+    return int(str(text))
