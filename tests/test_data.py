@@ -10,7 +10,6 @@ import pytest
 import torch
 from cifarbook import card
 from cifarlab import data
-from cifarlab.__main__ import main
 from cifarlab.config import RunConfig
 from cifarlab.data import cifar10_root
 from labbook.paths import results_root
@@ -127,22 +126,6 @@ def test_a_missing_truncated_or_altered_file_is_named_with_both_md5s(tmp_path):
     names.unlink()
     with pytest.raises(data.DatasetError, match=r"batches\.meta is missing"):
         data.load_cifar10(True, root)
-
-
-@pytest.mark.parametrize("error", [OSError("no connection"), RuntimeError("File not found or corrupted.")])
-def test_a_download_that_fails_is_one_sentence(monkeypatch, tmp_path, capsys, error):
-    class Failing:
-        url = "https://where.it/is.tar.gz"
-
-        def __init__(self, *_, **__):
-            raise error
-
-    monkeypatch.setenv("CIFAR10_ROOT", str(tmp_path))
-    monkeypatch.setattr("torchvision.datasets.CIFAR10", Failing)
-    assert main(["download"]) == 2
-    said = capsys.readouterr().err
-    assert f"CIFAR-10 could not be fetched into {tmp_path}: {error}" in said
-    assert Failing.url in said
 
 
 @pytest.mark.dataset

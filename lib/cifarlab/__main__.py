@@ -1,64 +1,62 @@
-"""The lab's own commands, ``python -m cifarlab COMMAND``: download, card, networks."""
+"""The lab's own command line, ``python -m cifarlab COMMAND``: the dataset, and what is committed about it."""
 
 from __future__ import annotations
 
-import argparse
 import sys
+from collections.abc import Sequence
+from typing import Annotated
 
-from labbook.errors import LabError
+import typer
+from labbook import terminal
 
-
-def download() -> None:
-    """Fetch CIFAR-10 from its home page, and check it."""
-    from torchvision.datasets import CIFAR10
-
-    from cifarlab.data import DatasetError, check_files, cifar10_root
-
-    root = cifar10_root()
-    try:
-        CIFAR10(root, download=True)
-    except (OSError, RuntimeError) as error:
-        raise DatasetError(
-            f"CIFAR-10 could not be fetched into {root}: {error}. Try again, or unpack {CIFAR10.url} there by other "
-            "means, or set CIFAR10_ROOT to a folder that holds cifar-10-batches-py."
-        ) from error
-    check_files(root)
-    print(f"CIFAR-10 is in {root}")
+app = terminal.application(
+    "The CIFAR-10 lab: its dataset, and what is computed from it once and committed.",
+    {"download": "the next call goes on where this one ended"},
+)
 
 
+@app.command()
+def download(
+    source: Annotated[str | None, typer.Option(
+        metavar="ADDRESS", help="Another address of the archive, or the path of a copy of it.")] = None,
+) -> None:
+    """Fetch CIFAR-10 and check it.
+
+    170 MB, from its home page, into data/ or the folder that CIFAR10_ROOT names. A download that was stopped goes on
+    where it ended; files that are missing or altered are replaced.
+    """
+    from cifarlab.data import cifar10_root
+    from cifarlab.download import download as fetch
+
+    fetch(cifar10_root(), source)
+    print(f"CIFAR-10 is in {cifar10_root()}")
+
+
+@app.command()
 def card() -> None:
-    """Compute the dataset's card (statistics and sample pictures) for the data chapter."""
-    from cifarbook import card
+    """Compute the dataset's card.
 
-    print(f"written to {card.write()}")
+    Statistics and sample pictures for the chapter on the data, so that the book builds without the dataset.
+    """
+    from cifarbook import card as dataset_card
+
+    print(f"written to {dataset_card.write()}")
 
 
+@app.command()
 def networks() -> None:
-    """Describe every study's network (layers, parameters, arithmetic), so that the book is read without PyTorch."""
-    from cifarbook import networks
+    """Describe every study's network.
 
-    print(f"written to {networks.write()}")
+    Layers, parameters and arithmetic, so that the book is read without PyTorch.
+    """
+    from cifarbook import networks as described
+
+    print(f"written to {described.write()}")
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run one command; what goes wrong is one clear sentence and exit status 2."""
-    parser = argparse.ArgumentParser(prog="cifarlab", description="The lab's own commands.")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for function in (download, card, networks):
-        commands.add_parser(function.__name__, help=function.__doc__).set_defaults(function=function)
-    arguments = parser.parse_args(argv)
-    try:
-        arguments.function()
-    except LabError as error:
-        print(error, file=sys.stderr)
-        return 2
-    except ModuleNotFoundError as error:
-        print(f"This needs {error.name}, which is not installed. `make train-ready` installs it.", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("\nstopped", file=sys.stderr)
-        return 130
-    return 0
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; a wrong value is one clear sentence and exit status 2."""
+    return terminal.run(app, arguments)
 
 
 if __name__ == "__main__":

@@ -39,7 +39,7 @@ class DatasetError(LabError):
 
 def cifar10_root() -> Path:
     """The folder that holds ``cifar-10-batches-py``: ``$CIFAR10_ROOT``, else ``data/``; relative to the project."""
-    return project_root() / (os.environ.get("CIFAR10_ROOT") or "data")
+    return project_root() / Path(os.environ.get("CIFAR10_ROOT") or "data").expanduser()
 
 
 @dataclass(frozen=True)

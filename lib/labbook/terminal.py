@@ -29,6 +29,10 @@ class Commands(TyperGroup):
         except LabError as error:
             print(error, file=sys.stderr)
             raise typer.Exit(2) from None
+        except ModuleNotFoundError as error:   # an environment for reading has no PyTorch
+            print(f"This needs the package {error.name}, which is not installed. `make train-ready` installs it.",
+                  file=sys.stderr)
+            raise typer.Exit(2) from None
         except KeyboardInterrupt:
             said = (context.obj or {}).get(context.invoked_subcommand, "nothing was changed")
             print(f"\nstopped; {said}", file=sys.stderr)
