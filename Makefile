@@ -11,13 +11,13 @@ READY   := .venv/ready
 endif
 # STUDY (one or more) and PRESET narrow `make results` and `make status`; LEVEL (one level of a study), SEEDS (the first
 # so many), BUDGET (2h, 45m), WORKERS and DEVICE narrow or steer `make results`.
-SELECT  := $(if $(STUDY),--study $(STUDY)) $(if $(PRESET),--preset $(PRESET))
+SELECT  := $(STUDY) $(if $(PRESET),--preset $(PRESET))
 STEER   := $(if $(BUDGET),--budget $(BUDGET)) $(if $(WORKERS),--workers $(WORKERS)) $(if $(DEVICE),--device $(DEVICE)) $(if $(SEEDS),--seeds $(SEEDS)) $(if $(LEVEL),--level "$$LEVEL")
 
 # By way of the environment: a level's name may have spaces and quotes in it.
 export LEVEL
 
-.PHONY: book test results status bench test-bench lint lock clean
+.PHONY: book test results status reproduce bench test-bench lint lock clean
 
 book: $(READY)
 	$(BIN)/jupyter-book build . -W --keep-going
@@ -31,6 +31,10 @@ results: $(READY)
 
 status: $(READY)
 	$(BIN)/python -m labbook status $(SELECT)
+
+# N committed runs, chosen by chance, are trained again and compared.
+reproduce: $(READY)
+	$(BIN)/python -m labbook reproduce $(if $(N),--count $(N))
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks $(NAME) $(if $(FOLDER),--folder $(FOLDER))

@@ -1,4 +1,4 @@
-"""Carrying runs out: every failure is recorded under its run's name; the command line refuses what is wrong."""
+"""Carrying runs out: every failure is recorded under its run's name, and the others go on."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ import subprocess
 import sys
 import time
 from collections import deque
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import papermill
 import pytest
@@ -17,11 +18,11 @@ import torch
 from cifarlab import data
 from cifarlab.config import PRESETS, RunConfig
 from filelock import FileLock
-from labbook import __main__ as cli
-from labbook.errors import ConfigError
-from labbook.runs import execution, packing, runner
+from labbook.runs import execution, packing, runner, store
 from labbook.studies import study as studies
-from labbook.studies.results import as_list
+from labbook.studies.results import ensure
+
+from tests.test_studies import GOOD, written
 
 SMOKE = RunConfig.of(**PRESETS["smoke"])
 CONFIGS = [SMOKE.with_(seed=seed) for seed in range(4)]
@@ -158,25 +159,6 @@ def test_a_missing_dataset_is_said_once(results, tmp_path, monkeypatch):
         execution.execute_all([RunConfig.of(precision="float32")])
 
 
-def test_a_budget_that_is_spent_says_what_is_left(results, monkeypatch, capsys):
-    study = studies.load("kernel")
-    monkeypatch.setattr(cli, "chosen_studies", lambda _: [study])
-    monkeypatch.setattr(packing, "execute_packed", lambda *_: [])   # no time for a single run
-    assert cli.main(["results", "--budget", "1s"]) == 0
-    planned = len(study.runs())
-    assert f"the budget is spent: 0 runs finished, {planned} are left" in capsys.readouterr().out
-    assert cli.main(["results"]) == 0   # another process may have the rest
-    assert "budget" not in capsys.readouterr().out
-
-
-def test_a_device_that_is_not_there_is_refused_once_before_any_run(results, monkeypatch, capsys):
-    if torch.cuda.is_available():
-        pytest.skip("there is a GPU")
-    monkeypatch.setattr(execution, "execute_all", lambda *_, **__: pytest.fail("a run was started"))
-    assert cli.main(["results", "--study", "kernel", "--workers", "1", "--device", "cuda"]) == 2
-    assert "device: 'cuda'" in capsys.readouterr().err
-
-
 def test_progress_that_is_empty_or_gone_is_passed_over(results, monkeypatch):
     scratch = results / ".scratch"
     scratch.mkdir(parents=True)
@@ -186,26 +168,6 @@ def test_progress_that_is_empty_or_gone_is_passed_over(results, monkeypatch):
     assert execution.progress() == {"whole": {"epochs": 1, "of": 5, "alive": False}}
     with FileLock(execution.lock_path("whole")):
         assert execution.progress()["whole"]["alive"]
-
-
-def test_a_finished_run_is_not_under_way_and_results_tidies_up_after_it(results, tmp_path, monkeypatch, capsys):
-    config = SMOKE.with_(epochs=1)
-    runner.run(config)
-    study = studies.Study(name="mine", title="T", question="Q?", factor="f", preset="smoke", seeds=(0,),
-                          reference="plain", levels={"plain": {}}, fixed={"epochs": 1})
-    monkeypatch.setattr(studies, "names", lambda: ["mine"])
-    monkeypatch.setattr(studies, "load", lambda name: study)
-    # A kill between writing the result and removing these leaves them.
-    progress, checkpoint = execution.progress_path(config.id), execution.checkpoint_path(config.id)
-    progress.write_text(json.dumps({"epochs": 1, "of": 1}))
-    checkpoint.touch()
-    assert cli.main(["status"]) == 0
-    printed = capsys.readouterr().out
-    assert "mine" in printed
-    assert "stopped" not in printed
-    assert cli.main(["results", "--workers", "1"]) == 0
-    assert not progress.exists()
-    assert not checkpoint.exists()
 
 
 @pytest.mark.parametrize(("gigabytes", "width", "expected"), [(64, 64, 4), (8.5, 64, 2), (8.5, 16, 4), (1, 64, 1)])
@@ -269,7 +231,7 @@ def test_larger_batches_are_reckoned_with_more_memory():
 
 PARENT = """
 import multiprocessing, os, time
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from labbook.runs import packing
 
 if __name__ == "__main__":
@@ -324,53 +286,82 @@ def test_what_a_chapter_lacks_is_trained_packed(results, monkeypatch):
     assert groups == []
 
 
-@pytest.mark.parametrize(("arguments", "expected"), [
-    (["status", "--preset", "smoke"], "preset: 'smoke' is not the budget of any study. Found: laptop, report."),
-    (["results", "--study", "baseline", "--preset", "report"], "'report' is not the budget of study 'baseline'"),
-    (["status", "--study", "kernel", "depht"], "did you mean 'depth'"),
-    (["results", "--seeds", "-1"], "--seeds: '-1' is refused: it must be a whole number from 1"),
-    (["results", "--seeds", "0"], "--seeds: '0' is refused"),
-    (["results", "--workers", "-3"], "--workers: '-3' is refused"),
-    (["results", "--study", "speedrun", "--level", "8 epoch"], "'8 epoch' is not known (did you mean '8 epochs'?)"),
-])
-def test_the_command_line_refuses_in_one_sentence(results, monkeypatch, capsys, arguments, expected):
-    monkeypatch.setattr(execution, "execute_all", lambda *_, **__: pytest.fail("runs were started"))
-    try:
-        status = cli.main(arguments)
-    except SystemExit as stop:
-        status = stop.code
-    assert status == 2
-    assert expected in capsys.readouterr().err
+def test_a_run_that_fails_is_reported_and_the_others_go_on(results, tmp_path, monkeypatch):
+    study = studies.load("mine", written(tmp_path, GOOD))
+
+    def execute(config, device="auto", threads=None):
+        if config.dropout:
+            raise execution.RunFailedError(f"{config.id}: out of memory")
+        from labbook.runs import runner
+
+        runner.run(config)
+
+    monkeypatch.setattr(execution, "execute", execute)
+    failures = execution.execute_all([config for _, config in study.runs()])
+    assert len(failures) == 2
+    assert all("out of memory" in line for line in failures)
+    assert len(store.read_all()) == 2
 
 
-def test_one_level_of_a_study_may_be_asked_for_alone():
-    study = studies.load("speedrun")
-    asked = cli.planned([study], first_seeds=2, only="10 epochs")
-    assert [(config.epochs, config.seed) for config in asked] == [(10, 0), (10, 1)]
-    assert len(cli.planned([study], first_seeds=2)) == 2 * len(study.levels)
+def test_the_budget_starts_no_further_run(results, tmp_path, monkeypatch):
+    study = studies.load("mine", written(tmp_path, GOOD))
+    monkeypatch.setattr(execution, "execute", lambda *_, **__: pytest.fail("a run was started after the budget"))
+    configs = [config for _, config in study.runs()]
+    assert execution.execute_all(configs, stop_after_seconds=-1) == []
 
 
-def test_several_studies_are_asked_for_at_once_first_seeds_of_each_first(results, monkeypatch, capsys):
-    asked = []
-    monkeypatch.setattr(packing, "execute_packed", lambda configs, *_: asked.extend(configs) or [])
-    assert cli.main(["results", "--study", "dropout-wide", "decay-wide"]) == 0
-    both = {config.id for name in ("dropout-wide", "decay-wide") for _, config in studies.load(name).runs()}
-    assert {config.id for config in asked} == both
-    assert [config.seed for config in asked] == sorted(config.seed for config in asked)
-    capsys.readouterr()
-    assert cli.main(["status", "--study", "dropout-wide", "decay-wide"]) == 0
-    # A run that both have, such as that with neither dropout nor another schedule, is named once.
-    listed = [line.split()[1] for line in capsys.readouterr().out.splitlines() if line.startswith("missing")]
-    assert sorted(listed) == sorted(both)
-    assert len(both) < sum(len(list(studies.load(name).runs())) for name in ("dropout-wide", "decay-wide"))
+@pytest.mark.parametrize("pooled", [False, True])
+def test_a_budget_that_runs_out_lets_the_run_under_way_finish(results, tmp_path, monkeypatch, pooled):
+    study = studies.load("mine", written(tmp_path, GOOD))
+    clock, carried = [0.0], []
+
+    def execute(config, *_):
+        carried.append(config.id)
+        clock[0] += 60   # each takes a minute of the test's clock
+
+    monkeypatch.setattr(execution, "execute", execute)
+    monkeypatch.setattr(execution, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    configs = [config for _, config in study.runs()]
+    with ThreadPoolExecutor(1) as pool:
+        failures = execution.execute_all(
+            configs, pool if pooled else None, stop_after_seconds=100, at_once=1 if pooled else None)
+    assert failures == []
+    assert carried == [config.id for config in configs[:2]]   # the second began after a minute
 
 
-def test_a_study_and_its_own_preset_may_both_be_named(results, capsys):
-    assert cli.main(["status", "--study", "baseline", "--preset", "laptop"]) == 0
-    assert "baseline" in capsys.readouterr().out
+def test_an_executor_carries_the_runs_and_the_budget_takes_back_what_waits(results, tmp_path, monkeypatch):
+    study = studies.load("mine", written(tmp_path, GOOD))
+    started = []
+    # The budget's clock starts before the runs are weighed, and a busy machine may keep it waiting.
+    monkeypatch.setattr("labbook.runs.runs_bar.work", lambda configs: {config.id: 1.0 for config in configs})
+    monkeypatch.setattr(execution, "execute", lambda config, *_: (started.append(config.id), time.sleep(3)))
+    configs = [config for _, config in study.runs()]
+    with ThreadPoolExecutor(1) as pool:
+        assert execution.execute_all(configs, pool, stop_after_seconds=1) == []
+    assert started == [configs[0].id]
+    monkeypatch.setattr(execution, "execute", lambda config, *_: started.append(config.id))
+    with ThreadPoolExecutor(4) as pool:
+        assert execution.execute_all(configs, pool, at_once=2) == []
+    assert sorted(started[1:]) == sorted(config.id for config in configs)
 
 
-@pytest.mark.parametrize("value", ["[0, 1", "{", "a: b: c"])
-def test_a_list_that_yaml_cannot_read_is_refused(value):
-    with pytest.raises(ConfigError, match=r"seeds: .* is refused: it must be a list such as"):
-        as_list("seeds", value, int)
+def test_runs_that_an_executor_carries_side_by_side_have_one_thread_each(results, tmp_path, monkeypatch):
+    study = studies.load("mine", written(tmp_path, GOOD))
+    threads = []
+    monkeypatch.setattr(execution, "execute", lambda config, device, number: threads.append(number))
+    with ThreadPoolExecutor(1) as pool:
+        ensure(study, train=True, executor=pool, required=False)
+        ensure(study, train=True, executor=pool, threads=3, required=False)
+    assert threads == [1] * 4 + [3] * 4
+
+
+def test_narrow_runs_are_packed_and_wide_ones_get_all_cores(monkeypatch):
+    monkeypatch.setattr(packing, "cores_here", lambda: 4)
+    monkeypatch.setattr(packing, "memory_here", lambda: 64.0)
+    narrow, wide = RunConfig.of(width=16), RunConfig.of(width=2 * packing.PACKED_WIDTH)
+    several = [narrow.with_(seed=seed) for seed in range(5)]
+    assert packing.shared_out([wide, *several], None, "cpu") == [(several, 4), ([wide], 1)]
+    assert packing.shared_out([wide, narrow], None, "cpu") == [([narrow], 1), ([wide], 1)]   # all cores for a lone one
+    assert packing.shared_out([wide], None, "cpu") == [([wide], 1)]
+    assert packing.shared_out([wide, narrow], 3, "cpu") == [([wide, narrow], 3)]
+    assert packing.cores() >= 1

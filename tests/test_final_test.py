@@ -9,15 +9,22 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from cifarbook import final_test
+from cifarbook import commands, final_test
 from cifarlab import data, models
-from cifarlab.__main__ import main
 from cifarlab.config import RunConfig
+from labbook import terminal
 from labbook.errors import LabError
 from labbook.paths import project_root
 from labbook.runs import runner, store
 from labbook.studies import study as studies
 from labbook.studies.results import StudyResults, ensure
+
+APP = terminal.application("The command alone.", {})
+APP.command("final-test")(commands.final_test)
+
+
+def main(arguments: list[str]) -> int:
+    return terminal.run(APP, arguments)
 
 
 def toy() -> final_test.Predictions:
@@ -52,7 +59,7 @@ def test_a_page_reads_only_what_was_evaluated_unless_the_reader_asked_for_runs_o
     study = studies.load("mine", tmp_path)
     for _, config in study.runs():
         runner.run(config)
-    with pytest.raises(final_test.NoPredictionsError, match=r"`python -m labbook final-test --study mine`"):
+    with pytest.raises(final_test.NoPredictionsError, match=r"`python -m labbook final-test mine`"):
         final_test.readable(ensure(study), "one")
     assert set(final_test.readable(ensure(study, seeds=[1], train=False), "one")) == {1}
     final_test.predictions(study.config("one", 0))
@@ -60,7 +67,6 @@ def test_a_page_reads_only_what_was_evaluated_unless_the_reader_asked_for_runs_o
 
 
 def test_predictions_without_weights_are_shown_and_no_model_is_kept(results, tmp_path, capsys):
-    from labbook import __main__ as cli
     from labbook.runs import execution
 
     (tmp_path / "mine.yml").write_text(
@@ -69,7 +75,7 @@ def test_predictions_without_weights_are_shown_and_no_model_is_kept(results, tmp
     config = found.config_of("one")
     final_test.predictions(config)
     execution.weights_path(config.id).unlink()
-    cli._evaluate(found, "one", "one")
+    commands.evaluate(found, "one", "one")
     said = capsys.readouterr().out
     assert "seed 0: test accuracy" in said
     assert "model not kept: its weights are on the machine that trained it" in said
@@ -162,34 +168,34 @@ def test_the_test_set_is_not_read_while_runs_are_missing(results, monkeypatch, c
     whole, part = list(study.levels)[:2]
     missing = tuple(study.config(part, seed).id for seed in study.seeds[1:])
     found = SimpleNamespace(study=study, missing=missing, levels=list(study.levels))
-    monkeypatch.setattr(studies, "ensure", lambda *_, **__: found)
-    assert main(["final-test", "--study", "baseline"]) == 2
+    monkeypatch.setattr(commands, "ensure", lambda *_, **__: found)
+    assert main(["final-test", "baseline"]) == 2
     planned = len(study.levels) * len(study.seeds)
     assert f"study 'baseline': {len(missing)} of its {planned} runs are missing" in capsys.readouterr().err
-    assert main(["final-test", "--study", "baseline", "--level", part]) == 2
+    assert main(["final-test", "baseline", "--level", part]) == 2
     said = capsys.readouterr().err
     assert f"level {part!r}: {len(missing)} of its {len(study.seeds)} runs are missing" in said
     # A level that is named and finished is evaluated, whatever the others lack.
     monkeypatch.setattr(final_test, "runs_of", lambda *_: {0: study.config(whole, 0)})
     monkeypatch.setattr(final_test, "predictions", lambda *_: SimpleNamespace(accuracy=0.5))
     monkeypatch.setattr(final_test, "keep_model", lambda config: final_test.model_path(config.id))
-    assert main(["final-test", "--study", "baseline", "--level", whole]) == 0
+    assert main(["final-test", "baseline", "--level", whole]) == 0
     assert "seed 0: test accuracy 50.00 %" in capsys.readouterr().out
 
 
 def test_the_command_evaluates_again_what_was_evaluated_and_only_that(results, monkeypatch, capsys):
     study = studies.load("baseline")
     level = next(iter(study.levels))
-    monkeypatch.setattr(studies, "ensure", lambda *_, **__: SimpleNamespace(
+    monkeypatch.setattr(commands, "ensure", lambda *_, **__: SimpleNamespace(
         study=study, missing=("some",), levels=[level], runs=pd.DataFrame({"val_accuracy": [0.5]})))
     monkeypatch.setattr(final_test, "runs_of", lambda *_: {seed: study.config(level, seed) for seed in (0, 1, 2)})
     monkeypatch.setattr(final_test, "evaluated", lambda config, _: config.seed != 1)
     monkeypatch.setattr(final_test, "weights", lambda config: Path("some.pt") if config.seed != 2 else None)
     monkeypatch.setattr(final_test, "again", lambda config, _: f"made again {config.seed}")
-    assert main(["final-test", "--study", "baseline", "--again"]) == 0
+    assert main(["final-test", "baseline", "--again"]) == 0
     assert capsys.readouterr().out == f"{level}, seed 0: made again 0\n"
     monkeypatch.setattr(final_test, "evaluated", lambda *_: False)
-    assert main(["final-test", "--study", "baseline", "--again", "--views", "mirror"]) == 2
+    assert main(["final-test", "baseline", "--again", "--views", "mirror"]) == 2
     assert "no run has both predictions with views 'mirror' and weights here" in capsys.readouterr().err
 
 
@@ -209,7 +215,7 @@ def test_weights_are_evaluated_again_and_compared_with_what_is_committed(results
 
 
 def test_a_level_that_was_not_trained_is_refused_by_name(capsys):
-    assert main(["final-test", "--study", "baseline", "--level", "wide"]) == 2
+    assert main(["final-test", "baseline", "--level", "wide"]) == 2
     assert "level: no finished run of 'wide'" in capsys.readouterr().err
 
 

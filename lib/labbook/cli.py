@@ -1,15 +1,22 @@
-"""The command line ``labbook``: train what is missing, say what is there, train a sample again."""
+"""The command line ``labbook``: train what is missing, say what is there, train a sample again.
+
+A project adds commands of its own in ``labbook.toml``.
+"""
 
 from __future__ import annotations
 
 import sys
+import tomllib
 from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from labbook import terminal
 from labbook.errors import ConfigError, did_you_mean, shown
+from labbook.paths import project_root
 from labbook.runs import execution, packing, store
 from labbook.studies import study as studies
 
@@ -32,7 +39,17 @@ Workers = Annotated[int | None, typer.Option(
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; a wrong value is one clear sentence and exit status 2."""
+    known = {command.name for command in app.registered_commands}
+    for name, place in project_commands(project_root() / "labbook.toml").items():
+        if name not in known:
+            module, _, function = place.partition(":")
+            app.command(name)(getattr(import_module(module), function))
     return terminal.run(app, arguments)
+
+
+def project_commands(path: Path) -> dict[str, str]:
+    """The project's own commands, from the table ``commands`` of its ``labbook.toml``: name to ``module:function``."""
+    return tomllib.loads(path.read_text(encoding="utf-8")).get("commands", {}) if path.is_file() else {}
 
 
 def chosen_studies(names: Sequence[str] | None = None, preset: str | None = None) -> list[studies.Study]:

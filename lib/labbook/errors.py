@@ -20,7 +20,7 @@ class _Short(reprlib.Repr):
 
     def __init__(self) -> None:
         super().__init__()
-        self.maxlevel, self.maxstring, self.maxother = 3, 80, 80
+        self.maxlevel, self.maxlist, self.maxtuple, self.maxdict, self.maxstring, self.maxother = 2, 4, 4, 4, 80, 80
 
     def repr_int(self, value: int, level: int) -> str:
         digits = int(value.bit_length() * 0.30103) + 1   # Python refuses to write out more than 4,300

@@ -8,7 +8,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.constructor import DuplicateKeyError, SafeConstructor
 from ruamel.yaml.error import MarkedYAMLError
 
-from labbook.errors import LabError, shown
+from labbook.errors import LabError
 
 
 class YamlError(LabError):
@@ -42,4 +42,4 @@ def parse(text: str) -> Any:
     except RecursionError:
         raise YamlError("it is nested too deeply to be read.") from None
     except Exception as error:  # the reader's own conversions: `!!int foo`, a number of 5,000 digits
-        raise YamlError(f"it is not YAML: {shown(str(error))}.") from None
+        raise YamlError(f"it is not YAML: {str(error).partition(chr(10))[0][:200]}.") from None
