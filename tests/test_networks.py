@@ -8,7 +8,6 @@ import sys
 import pytest
 from cifarbook import networks, original
 from cifarlab import models, summary
-from cifarlab.__main__ import main
 from cifarlab.config import RunConfig
 from labbook.errors import LabError
 from labbook.paths import project_root
@@ -45,7 +44,7 @@ def test_a_network_that_is_not_committed_needs_torch_and_says_how_to_get_it():
     last = done.stderr.strip().splitlines()[-1]
     assert "LabError" in last
     assert "width=63" in last
-    assert "make train-ready" in last
+    assert "make train" in last
 
 
 def test_a_network_that_is_not_committed_is_built():
@@ -93,20 +92,9 @@ def test_describing_a_network_leaves_it_as_it_was():
     assert not any(module._forward_hooks for module in model.modules())
 
 
-def test_the_command_lists_its_commands_and_refuses_others(capsys):
-    with pytest.raises(SystemExit) as stopped:
-        main(["--help"])
-    assert stopped.value.code == 0
-    shown = capsys.readouterr().out
-    assert all(name in shown for name in ("download", "card", "networks"))
-    with pytest.raises(SystemExit) as stopped:
-        main(["unknown"])
-    assert stopped.value.code == 2
-
-
 def test_the_command_says_what_brings_torch():
     script = WITHOUT_TORCH + "from cifarlab.__main__ import main\nsys.exit(main(['networks']))"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=project_root())
     assert done.returncode == 2
-    assert "make train-ready" in done.stderr
+    assert "make train" in done.stderr
     assert "Traceback" not in done.stderr

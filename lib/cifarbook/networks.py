@@ -75,8 +75,8 @@ def of(config: RunConfig, *also: int) -> dict[str, Any]:
             return summary.describe(config, also)
         except ModuleNotFoundError as error:
             raise LabError(
-                f"The network {key(config)!r} is not among those of results/networks.json, so it must be built, and "
-                f"{error.name} is not installed here. `make train-ready` installs it."
+                f"The network {key(config)!r} is not in results/networks.json. Describing it builds it, which needs "
+                f"{error.name}: `make train` installs it."
             ) from None
     rows = [dict(zip(COLUMNS, row, strict=True)) for row in found["layers"]]
     weighted = [row["layer"] for row in rows if row["macs"]]

@@ -30,7 +30,7 @@ class Commands(TyperGroup):
             print(error, file=sys.stderr)
             raise typer.Exit(2) from None
         except ModuleNotFoundError as error:   # an environment for reading has no PyTorch
-            print(f"This needs the package {error.name}, which is not installed. `make train-ready` installs it.",
+            print(f"This needs the package {error.name}, which is not installed. `make train` installs it.",
                   file=sys.stderr)
             raise typer.Exit(2) from None
         except KeyboardInterrupt:
