@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from cifarbook import bench
-from cifarlab import data, layers, models, training
+from cifarlab import data, models, summary, training
 from cifarlab.config import RunConfig
 from cifarlab.optimizers import make_optimizers
 
@@ -98,7 +98,7 @@ def test_every_benchmark_has_a_committed_answer_and_a_shape_to_check_it_by(name)
 def test_bare_convolutions_count_the_networks_arithmetic():
     config = RunConfig.of(width=4, batch_size=8)
     rows = ceiling.convolutions(config, rounds=1)
-    macs = {row["layer"]: row["macs"] for row in layers.layer_table(models.build(config)) if row["kind"] == "Conv2d"}
+    macs = {row["layer"]: row["macs"] for row in summary.layer_table(models.build(config)) if row["kind"] == "Conv2d"}
     assert {row["layer"]: row["flops"] for row in rows} == {name: 2 * 8 * count for name, count in macs.items()}
     assert "input" not in rows[0]["milliseconds"]
     assert all(row["milliseconds"]["input"] > 0 for row in rows[1:])
