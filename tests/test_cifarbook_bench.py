@@ -36,6 +36,7 @@ def test_every_answer_has_a_committed_file():
     ("[" * 100_000, "is damaged"), ("[]", "the whole: input should be a valid dictionary"),
     ('{"name": "loops"}', "provenance: field required"),
     ({"matmul_flops": {"float32": "fast"}}, "matmul_flops.float32: input should be a valid number"),
+    ({"matmul_flops": {"float32": "1e12"}}, "matmul_flops.float32: input should be a valid number"),
     ({"matmul_flops": {}}, "matmul_flops: dictionary should have at least 1 item"),
     ({"rows": [{"width": 0}]}, "rows.0.width: input should be greater than 0"),
     ({"rows": [{"width": 16, "original_images_per_second": [float("nan")]}]},

@@ -121,7 +121,7 @@ def read(name: str, folder: str | None = None) -> dict[str, Any]:
     try:
         answer = json.loads(path.read_text(encoding="utf-8"))
         fields = {"name": str, "provenance": Provenance} | FIELDS.get(name, {})
-        TypeAdapter(TypedDict("Answer", fields)).validate_python(answer)
+        TypeAdapter(TypedDict("Answer", fields)).validate_python(answer, strict=True)
     except FileNotFoundError:
         raise BenchmarkError(f"{path} is missing. {_remedy(name, folder)}") from None
     except ValidationError as error:
