@@ -40,7 +40,7 @@ reproduce: $(TRAIN)
 	$(BIN)/python -m labbook reproduce $(if $(N),--count $(N))
 
 bench: $(TRAIN)
-	$(BIN)/python -m benchmarks $(NAME) $(if $(FOLDER),--folder $(FOLDER))
+	$(BIN)/python -m benchmarks $(BENCH) $(if $(FOLDER),--folder $(FOLDER))
 
 test-bench: $(TRAIN)
 	$(BIN)/python -m pytest benchmarks/tests
