@@ -20,7 +20,7 @@ RESULTS = ("runs/*", "predictions/*", "models/*")
 def inputs_digest(root: Path) -> str:
     """A digest of the names and contents of everything that pages read."""
     digest = hashlib.sha256()
-    results = root / (os.environ.get("CIFARLAB_RESULTS") or "results")
+    results = root / (os.environ.get("LABBOOK_RESULTS") or "results")
     for folder, patterns in ((root, INPUTS), (results, RESULTS)):
         for pattern in patterns:
             for path in sorted(folder.glob(pattern)):

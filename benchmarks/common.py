@@ -16,7 +16,8 @@ import torch
 from cifarbook.bench import BenchmarkError, path_of
 from cifarlab import data
 from cifarlab.config import RunConfig
-from labbook.runs import provenance, runner, store
+from cifarlab.lab import LAB
+from labbook.runs import files, provenance
 
 CPU = torch.device("cpu")
 
@@ -28,8 +29,8 @@ def settle(device: str = "auto", **fields: Any) -> tuple[RunConfig, torch.device
         device: ``auto`` takes a GPU where there is one.
         fields: of the configuration; what is not named has its default.
     """
-    chosen = runner.choose_device(device)
-    config, why = runner.resolve_precision(RunConfig.of(**({"precision": "auto"} | fields)), chosen)
+    chosen = LAB.choose_device(device)
+    config, why = LAB.resolve(RunConfig.of(**({"precision": "auto"} | fields)), chosen)
     return config, chosen, why
 
 
@@ -98,8 +99,8 @@ def points(values: Sequence[Mapping[str, Any]], script: str = "point", **environ
 
 def write(name: str, answer: Mapping[str, Any], folder: str | None = None) -> Path:
     """Write a benchmark's answer, with the machine and the code that gave it, where chapters read it."""
-    device = runner.choose_device("cuda" if answer.get("device") == "cuda" else "cpu")
+    device = LAB.choose_device("cuda" if answer.get("device") == "cuda" else "cpu")
     facts = provenance.describe(device, torch.get_num_threads(), data.dataset_md5())
     path = path_of(name, folder)
-    store.write_text(path, json.dumps({"name": name, **answer, "provenance": facts}, indent=1) + "\n")
+    files.write_text(path, json.dumps({"name": name, **answer, "provenance": facts}, indent=1) + "\n")
     return path

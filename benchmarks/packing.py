@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from cifarbook.bench import spread
 from cifarlab.config import PRESETS, RunConfig
-from labbook.runs import execution, store
+from labbook.runs import engine, store
 
 from benchmarks.common import points
 
@@ -36,7 +36,7 @@ def overhead(seed: int, **fields: Any) -> dict[str, float]:
     """
     small = {"dataset": "cifar10", "train_images": 1_000, "val_images": 1_000, "epochs": 1, "seed": seed} | fields
     started = time.perf_counter()
-    run_id = execution.execute(RunConfig.of(**(PRESETS["smoke"] | small)))
+    run_id = engine.execute_one(RunConfig.of(**(PRESETS["smoke"] | small)))
     wall = time.perf_counter() - started
     (row,) = store.read(run_id).history
     return {"overhead_seconds": wall - row.seconds - row.val_seconds}
@@ -46,7 +46,7 @@ def measure(widths: tuple[int, ...] = (8, 16, 32, 64), rounds: int = 3) -> dict[
     """Both ways at each width, and what a run takes beside its training."""
     cores = torch.get_num_threads()
     with tempfile.TemporaryDirectory() as folder:
-        beside = [points([{"seed": seed}], "packing", CIFARLAB_RESULTS=folder)[0]["overhead_seconds"]
+        beside = [points([{"seed": seed}], "packing", LABBOOK_RESULTS=folder)[0]["overhead_seconds"]
                   for seed in range(rounds)]
     return {"packing": [one_or_many(width, cores) for width in widths], "overhead": {"seconds": beside}}
 

@@ -28,7 +28,7 @@ def pytest_collection_modifyitems(items):
 def results(tmp_path, monkeypatch) -> Path:
     """An empty results folder that the library and every process it starts use."""
     folder = tmp_path / "results"
-    monkeypatch.setenv("CIFARLAB_RESULTS", str(folder))
+    monkeypatch.setenv("LABBOOK_RESULTS", str(folder))
     return folder
 
 
@@ -46,7 +46,7 @@ def smoke_results(tmp_path_factory) -> Path:
     shared = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
     folder = shared / "smoke" / "results"
     with FileLock(shared / "smoke.lock"), pytest.MonkeyPatch.context() as patch:
-        patch.setenv("CIFARLAB_RESULTS", str(folder))
+        patch.setenv("LABBOOK_RESULTS", str(folder))
         configs = {config.id: config for name in studies.names()
                    for _, config in studies.load(name).runs(seeds=[0], preset="smoke")}
         missing = [config for config in configs.values() if not store.path_of(config.id).exists()]
@@ -81,7 +81,7 @@ def small_study(tmp_path_factory, small_study_file):
     folder = tmp_path_factory.mktemp("small-study")
     (folder / "mine.yml").write_text(small_study_file)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("CIFARLAB_RESULTS", str(folder / "results"))
+        patch.setenv("LABBOOK_RESULTS", str(folder / "results"))
         study = studies.load("mine", folder)
         for _, config in study.runs():
             runner.run(config)

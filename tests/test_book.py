@@ -30,7 +30,7 @@ class Site:
 
     def call(self, program: str, *arguments: str) -> subprocess.CompletedProcess:
         environment = os.environ | {
-            "PYTHONPATH": str(self.root / "lib"), "CIFARLAB_RESULTS": str(self.root / "results"),
+            "PYTHONPATH": str(self.root / "lib"), "LABBOOK_RESULTS": str(self.root / "results"),
             "CIFAR10_ROOT": str(self.root / "nowhere"),
         }
         command = [str(Path(sys.executable).parent / program), *arguments]
@@ -79,7 +79,7 @@ def add_a_study(site: Site) -> None:
     last = "      - file: notebooks/13-notes\n"
     toc.write_text(toc.read_text().replace(last, last + "      - file: notebooks/16-label-smoothing\n"))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("CIFARLAB_RESULTS", str(site.root / "results"))
+        patch.setenv("LABBOOK_RESULTS", str(site.root / "results"))
         for _, config in studies.load("label-smoothing", site.root / "studies").runs():
             runner.run(config)
 

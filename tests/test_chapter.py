@@ -14,7 +14,7 @@ from labbook.studies.results import ensure
 
 @pytest.fixture
 def found(smoke_results, monkeypatch):
-    monkeypatch.setenv("CIFARLAB_RESULTS", str(smoke_results))
+    monkeypatch.setenv("LABBOOK_RESULTS", str(smoke_results))
     return ensure("warm-up", preset="smoke", seeds=[0])
 
 
@@ -27,7 +27,7 @@ def test_the_note_says_parameters_runs_versions_and_what_differs(found):
 
 def test_the_note_warns_of_older_code_of_missing_runs_and_of_damaged_files(found, smoke_results, monkeypatch, tmp_path):
     next(iter(found.provenance.values()))["code_digest"] = "another"
-    monkeypatch.setenv("CIFARLAB_RESULTS", str(shutil.copytree(smoke_results, tmp_path / "results")))
+    monkeypatch.setenv("LABBOOK_RESULTS", str(shutil.copytree(smoke_results, tmp_path / "results")))
     (store.runs_folder() / "x.json.damaged").touch()
     text = chapter.provenance_text(found)
     assert "went on, after an interruption" not in text

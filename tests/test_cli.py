@@ -10,7 +10,7 @@ import pytest
 import torch
 import typer
 from labbook import cli, terminal
-from labbook.runs import execution, packing, store
+from labbook.runs import scratch, store
 from labbook.studies import study as studies
 
 from tests import made
@@ -184,7 +184,7 @@ def test_a_finished_run_is_not_under_way_and_results_tidies_up_after_it(mine, as
     _, config = mine.runs()[0]
     made.put(config)
     # A kill between writing the result and removing these leaves them.
-    progress, checkpoint = execution.progress_path(config.id), execution.checkpoint_path(config.id)
+    progress, checkpoint = scratch.progress_path(config.id), scratch.checkpoint_path(config.id)
     progress.parent.mkdir(parents=True, exist_ok=True)
     progress.write_text('{"epochs": 1, "of": 1}')
     checkpoint.touch()

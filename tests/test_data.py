@@ -93,7 +93,7 @@ def test_relative_folders_count_from_the_project_wherever_a_kernel_runs(monkeypa
     root = Path(__file__).resolve().parents[1]
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("CIFAR10_ROOT", "../shared/data")
-    monkeypatch.setenv("CIFARLAB_RESULTS", "elsewhere")
+    monkeypatch.setenv("LABBOOK_RESULTS", "elsewhere")
     assert cifar10_root().resolve() == (root / "../shared/data").resolve()
     assert results_root() == root / "elsewhere"
     monkeypatch.setenv("CIFAR10_ROOT", str(tmp_path))

@@ -17,8 +17,9 @@ import pytest
 import torch
 from cifarlab import data
 from cifarlab.config import PRESETS, RunConfig
+from cifarlab.lab import PACKED_WIDTH
 from filelock import FileLock
-from labbook.runs import execution, packing, runner, store
+from labbook.runs import engine, runner, scratch, store
 from labbook.studies import study as studies
 from labbook.studies.results import ensure
 
@@ -34,7 +35,7 @@ def test_whatever_goes_wrong_is_a_failure_of_that_run_and_the_others_go_on(resul
         raise error
 
     monkeypatch.setattr(papermill, "execute_notebook", fails)
-    failures = execution.execute_all(CONFIGS)
+    failures = engine.execute_all(CONFIGS)
     assert failures == [f"{config.id}: {type(error).__name__}: {error}" for config in CONFIGS]
     said = capsys.readouterr().err
     assert all(failure in said for failure in failures)
@@ -46,25 +47,25 @@ def test_an_interrupt_stops_all(results, monkeypatch):
 
     monkeypatch.setattr(papermill, "execute_notebook", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        execution.execute_all(CONFIGS)
+        engine.execute_all(CONFIGS)
 
 
 def test_two_calls_share_the_work_and_the_one_that_finds_a_run_done_skips_it(results, monkeypatch):
     carried = []
     monkeypatch.setattr(execution, "execute", lambda config, *_: carried.append(config.seed))
     execution.scratch_folder().mkdir(parents=True)
-    with FileLock(execution.lock_path(CONFIGS[0].id)):
+    with FileLock(scratch.lock_path(CONFIGS[0].id)):
         assert [execution.under_way(config.id) for config in CONFIGS] == [True, False, False, False]
         real = execution.take
 
         def take(todo):
             config, claim = real(todo)
             if config.seed == 2:  # the other call has just finished it
-                execution.store.write_text(execution.store.path_of(config.id), "{}")
+                execution.files.write_text(execution.store.path_of(config.id), "{}")
             return config, claim
 
         monkeypatch.setattr(execution, "take", take)
-        assert execution.execute_all(CONFIGS) == []
+        assert engine.execute_all(CONFIGS) == []
     assert carried == [1, 3, 0]
 
 
@@ -81,7 +82,7 @@ def test_a_run_whose_kernel_only_starts_is_left_to_the_call_that_took_it(results
     assert execution.take(deque(CONFIGS))[0] == CONFIGS[0]
     _, claim = execution.take(deque(CONFIGS))
     # What the other call is at comes last, and is waited for.
-    assert execution.execute_all(CONFIGS) == []
+    assert engine.execute_all(CONFIGS) == []
     assert carried == [1, 2, 3, 0]
     claim.release()
     # Claims end with their run.
@@ -90,16 +91,16 @@ def test_a_run_whose_kernel_only_starts_is_left_to_the_call_that_took_it(results
 
 def test_what_a_kill_left_half_written_is_cleared_with_the_run(results):
     scratch = execution.scratch_folder()
-    weights, runs = execution.weights_path("x").parent, execution.store.path_of("x").parent
+    weights, runs = scratch.weights_path("x").parent, execution.store.path_of("x").parent
     for folder in (weights, runs):
         folder.mkdir(parents=True)
     mine, others = (scratch / f".{config.id}.checkpoint.123.part" for config in CONFIGS[:2])
     of_weights, of_result = (folder / f".{CONFIGS[0].id}.x.123.part" for folder in (weights, runs))
-    for path in (mine, others, of_weights, of_result, execution.checkpoint_path(CONFIGS[0].id)):
+    for path in (mine, others, of_weights, of_result, scratch.checkpoint_path(CONFIGS[0].id)):
         path.touch()
-    execution.clear(CONFIGS[0].id)
+    scratch.clear(CONFIGS[0].id)
     assert [path for folder in (scratch, weights, runs) for path in folder.glob(".*")] == [others]
-    assert not execution.checkpoint_path(CONFIGS[0].id).exists()
+    assert not scratch.checkpoint_path(CONFIGS[0].id).exists()
 
 
 def test_a_run_that_goes_on_keeps_its_number_of_threads(results, monkeypatch):
@@ -108,27 +109,27 @@ def test_a_run_that_goes_on_keeps_its_number_of_threads(results, monkeypatch):
 
     def stopped_before_the_first_epoch_was_told(*_):
         # A kill between the first checkpoint and what is told of it.
-        execution.checkpoint_path(SMOKE.with_(seed=8).id).touch()
+        scratch.checkpoint_path(SMOKE.with_(seed=8).id).touch()
         raise KeyboardInterrupt
 
     before = torch.get_num_threads()
     try:
         with pytest.raises(KeyboardInterrupt):
             runner.run(SMOKE, threads=1, on_epoch=stopped)
-        assert execution.checkpoint_path(SMOKE.id).exists()
+        assert scratch.checkpoint_path(SMOKE.id).exists()
         assert runner.run(SMOKE, threads=2).provenance["threads"] == 1
         assert runner.run(SMOKE.with_(seed=9), threads=2).provenance["threads"] == 2
         # Where the note of it was lost, the checkpoint says it.
         with pytest.raises(KeyboardInterrupt):
             runner.run(SMOKE.with_(seed=7), threads=1, on_epoch=stopped)
-        execution.progress_path(SMOKE.with_(seed=7).id).write_text("cut sho")
+        scratch.progress_path(SMOKE.with_(seed=7).id).write_text("cut sho")
         result = runner.run(SMOKE.with_(seed=7), threads=2)
         assert [sitting["threads"] for sitting in result.provenance["sittings"]] == [1, 1]
         assert all(sitting["cpu"] == result.provenance["cpu"] for sitting in result.provenance["sittings"])
         with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
             patch.setattr(runner.training, "train", stopped_before_the_first_epoch_was_told)
             runner.run(SMOKE.with_(seed=8), threads=1)
-        assert execution.progress()[SMOKE.with_(seed=8).id] == {"epochs": 0, "of": 2, "threads": 1, "alive": False}
+        assert scratch.progress()[SMOKE.with_(seed=8).id] == {"epochs": 0, "of": 2, "threads": 1, "alive": False}
         with pytest.warns(UserWarning, match="is damaged"):
             assert runner.run(SMOKE.with_(seed=8), threads=2).provenance["threads"] == 1
     finally:
@@ -138,14 +139,14 @@ def test_a_run_that_goes_on_keeps_its_number_of_threads(results, monkeypatch):
 def dies(config, device="auto", threads=None):
     """A worker that the system kills for its memory; the first run fails before that."""
     if config.seed == 0:
-        raise execution.RunFailedError(f"{config.id}: it failed")
+        raise engine.RunFailedError(f"{config.id}: it failed")
     os._exit(1)
 
 
 def test_a_worker_that_dies_does_not_take_the_failures_with_it(results, monkeypatch):
     monkeypatch.setattr(execution, "execute", dies)
     with ProcessPoolExecutor(1) as pool:
-        failures = execution.execute_all(CONFIGS, pool, at_once=1)
+        failures = engine.execute_all(CONFIGS, pool, at_once=1)
     assert failures[:1] == [f"{CONFIGS[0].id}: it failed"]
     assert failures[1].startswith(f"{CONFIGS[1].id}: BrokenProcessPool")
     assert failures[2].startswith("2 runs were not started: ")
@@ -156,7 +157,7 @@ def test_a_missing_dataset_is_said_once(results, tmp_path, monkeypatch):
     monkeypatch.setenv("CIFAR10_ROOT", str(tmp_path))
     monkeypatch.setattr(execution, "execute", lambda *_: pytest.fail("a run was started without its data"))
     with pytest.raises(data.DatasetError, match="CIFAR-10 is not complete"):
-        execution.execute_all([RunConfig.of(precision="float32")])
+        engine.execute_all([RunConfig.of(precision="float32")])
 
 
 def test_progress_that_is_empty_or_gone_is_passed_over(results, monkeypatch):
@@ -165,9 +166,9 @@ def test_progress_that_is_empty_or_gone_is_passed_over(results, monkeypatch):
     (scratch / "whole.progress.json").write_text(json.dumps({"epochs": 1, "of": 5}))
     (scratch / "empty.progress.json").touch()
     (scratch / "gone.progress.json").symlink_to("nowhere")
-    assert execution.progress() == {"whole": {"epochs": 1, "of": 5, "alive": False}}
-    with FileLock(execution.lock_path("whole")):
-        assert execution.progress()["whole"]["alive"]
+    assert scratch.progress() == {"whole": {"epochs": 1, "of": 5, "alive": False}}
+    with FileLock(scratch.lock_path("whole")):
+        assert scratch.progress()["whole"]["alive"]
 
 
 @pytest.mark.parametrize(("gigabytes", "width", "expected"), [(64, 64, 4), (8.5, 64, 2), (8.5, 16, 4), (1, 64, 1)])
@@ -232,7 +233,7 @@ def test_larger_batches_are_reckoned_with_more_memory():
 PARENT = """
 import multiprocessing, os, time
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
-from labbook.runs import packing
+from labbook.runs import engine
 
 if __name__ == "__main__":
     spawned = multiprocessing.get_context("spawn")
@@ -277,12 +278,12 @@ def test_what_a_chapter_lacks_is_trained_packed(results, monkeypatch):
     monkeypatch.setattr(execution, "execute_all", execute_all)
     monkeypatch.setattr(packing, "cores_here", lambda: 2)
     monkeypatch.setattr(packing, "memory_here", lambda: 64.0)
-    configs = [SMOKE, SMOKE.with_(seed=1), SMOKE.with_(width=2 * packing.PACKED_WIDTH)]
-    assert packing.execute_packed(configs, "cpu") == []
+    configs = [SMOKE, SMOKE.with_(seed=1), SMOKE.with_(width=2 * PACKED_WIDTH)]
+    assert engine.execute(configs, "cpu") == []
     assert groups == [(2, True, 1, 2), (1, False, None, None)]
     runner.run(SMOKE)
     groups.clear()
-    assert packing.execute_packed([SMOKE], "cpu") == []
+    assert engine.execute([SMOKE], "cpu") == []
     assert groups == []
 
 
@@ -291,13 +292,13 @@ def test_a_run_that_fails_is_reported_and_the_others_go_on(results, tmp_path, mo
 
     def execute(config, device="auto", threads=None):
         if config.dropout:
-            raise execution.RunFailedError(f"{config.id}: out of memory")
+            raise engine.RunFailedError(f"{config.id}: out of memory")
         from labbook.runs import runner
 
         runner.run(config)
 
     monkeypatch.setattr(execution, "execute", execute)
-    failures = execution.execute_all([config for _, config in study.runs()])
+    failures = engine.execute_all([config for _, config in study.runs()])
     assert len(failures) == 2
     assert all("out of memory" in line for line in failures)
     assert len(store.read_all()) == 2
@@ -307,7 +308,7 @@ def test_the_budget_starts_no_further_run(results, tmp_path, monkeypatch):
     study = studies.load("mine", written(tmp_path, GOOD))
     monkeypatch.setattr(execution, "execute", lambda *_, **__: pytest.fail("a run was started after the budget"))
     configs = [config for _, config in study.runs()]
-    assert execution.execute_all(configs, stop_after_seconds=-1) == []
+    assert engine.execute_all(configs, stop_after_seconds=-1) == []
 
 
 @pytest.mark.parametrize("pooled", [False, True])
@@ -323,7 +324,7 @@ def test_a_budget_that_runs_out_lets_the_run_under_way_finish(results, tmp_path,
     monkeypatch.setattr(execution, "time", SimpleNamespace(monotonic=lambda: clock[0]))
     configs = [config for _, config in study.runs()]
     with ThreadPoolExecutor(1) as pool:
-        failures = execution.execute_all(
+        failures = engine.execute_all(
             configs, pool if pooled else None, stop_after_seconds=100, at_once=1 if pooled else None)
     assert failures == []
     assert carried == [config.id for config in configs[:2]]   # the second began after a minute
@@ -337,11 +338,11 @@ def test_an_executor_carries_the_runs_and_the_budget_takes_back_what_waits(resul
     monkeypatch.setattr(execution, "execute", lambda config, *_: (started.append(config.id), time.sleep(3)))
     configs = [config for _, config in study.runs()]
     with ThreadPoolExecutor(1) as pool:
-        assert execution.execute_all(configs, pool, stop_after_seconds=1) == []
+        assert engine.execute_all(configs, pool, stop_after_seconds=1) == []
     assert started == [configs[0].id]
     monkeypatch.setattr(execution, "execute", lambda config, *_: started.append(config.id))
     with ThreadPoolExecutor(4) as pool:
-        assert execution.execute_all(configs, pool, at_once=2) == []
+        assert engine.execute_all(configs, pool, at_once=2) == []
     assert sorted(started[1:]) == sorted(config.id for config in configs)
 
 
@@ -358,7 +359,7 @@ def test_runs_that_an_executor_carries_side_by_side_have_one_thread_each(results
 def test_narrow_runs_are_packed_and_wide_ones_get_all_cores(monkeypatch):
     monkeypatch.setattr(packing, "cores_here", lambda: 4)
     monkeypatch.setattr(packing, "memory_here", lambda: 64.0)
-    narrow, wide = RunConfig.of(width=16), RunConfig.of(width=2 * packing.PACKED_WIDTH)
+    narrow, wide = RunConfig.of(width=16), RunConfig.of(width=2 * PACKED_WIDTH)
     several = [narrow.with_(seed=seed) for seed in range(5)]
     assert packing.shared_out([wide, *several], None, "cpu") == [(several, 4), ([wide], 1)]
     assert packing.shared_out([wide, narrow], None, "cpu") == [([narrow], 1), ([wide], 1)]   # all cores for a lone one

@@ -15,7 +15,7 @@ from cifarlab.config import RunConfig
 from labbook import terminal
 from labbook.errors import LabError
 from labbook.paths import project_root
-from labbook.runs import runner, store
+from labbook.runs import files, runner, scratch, store
 from labbook.studies import study as studies
 from labbook.studies.results import StudyResults, ensure
 
@@ -67,14 +67,13 @@ def test_a_page_reads_only_what_was_evaluated_unless_the_reader_asked_for_runs_o
 
 
 def test_predictions_without_weights_are_shown_and_no_model_is_kept(results, tmp_path, capsys):
-    from labbook.runs import execution
 
     (tmp_path / "mine.yml").write_text(
         "title: T\nquestion: Q?\nfactor: f\npreset: smoke\nseeds: [0]\nreference: one\nlevels:\n  one: {}\n")
     found = ensure(studies.load("mine", tmp_path), train=True)
     config = found.config_of("one")
     final_test.predictions(config)
-    execution.weights_path(config.id).unlink()
+    scratch.weights_path(config.id).unlink()
     commands.evaluate(found, "one", "one")
     said = capsys.readouterr().out
     assert "seed 0: test accuracy" in said
@@ -98,7 +97,7 @@ def test_damaged_predictions_are_named_and_set_aside(results, damage):
     assert final_test.predictions(config).logits.shape == (500, 10)
     path.write_bytes(damaged := damage(path.read_bytes()))
     with (
-        pytest.warns(store.DamagedResultWarning, match=rf"The predictions {path.name} are damaged .* Restore them"),
+        pytest.warns(files.DamagedResultWarning, match=rf"The predictions {path.name} are damaged .* Restore them"),
         pytest.raises(final_test.NoPredictionsError),
     ):
         final_test.predictions(config)
@@ -121,7 +120,7 @@ def test_damaged_weights_are_named_with_the_remedy(results, content):
 
 
 def test_the_level_is_chosen_on_validation(smoke_results, monkeypatch):
-    monkeypatch.setenv("CIFARLAB_RESULTS", str(smoke_results))
+    monkeypatch.setenv("LABBOOK_RESULTS", str(smoke_results))
     found = ensure("baseline", preset="smoke", seeds=[0], train=False)
     best = found.runs.set_index("level")["val_accuracy"].idxmax()
     assert final_test.choose(found) == best

@@ -26,7 +26,7 @@ CHAPTERS = [path for path in NOTEBOOKS if path.name != "train.ipynb"]
 
 
 def environment(results: Path) -> dict[str, str]:
-    return os.environ | {"CIFARLAB_RESULTS": str(results)}
+    return os.environ | {"LABBOOK_RESULTS": str(results)}
 
 
 def run_papermill(notebook: Path, out: Path, results: Path, *parameters: str) -> subprocess.CompletedProcess:

@@ -9,7 +9,7 @@ import pytest
 from cifarlab.config import RunConfig
 from labbook import cli
 from labbook.errors import LabError
-from labbook.runs import packing, store
+from labbook.runs import store
 from labbook.studies import reproduction
 
 from tests import made

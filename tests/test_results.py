@@ -9,7 +9,7 @@ import pytest
 from cifarlab.config import PRESETS
 from labbook.errors import ConfigError, LabError
 from labbook.page import chapter
-from labbook.runs import execution, store
+from labbook.runs import engine, files, store
 from labbook.studies import results as reading
 from labbook.studies import study as studies
 from labbook.studies.results import as_list, as_seeds, ensure
@@ -121,7 +121,7 @@ def trained(monkeypatch) -> list[str]:
     ids = []
 
     def train(configs, *_, **__):
-        for config in execution.missing(configs):
+        for config in engine.missing(configs):
             ids.append(config.id)
             made.put(config)
         return []
@@ -131,7 +131,7 @@ def trained(monkeypatch) -> list[str]:
 
 
 def test_what_exists_is_read_and_what_is_missing_is_trained_only_where_parameters_were_changed(study, trained):
-    with pytest.raises(execution.RunFailedError, match=r"none of its 4 runs .*`make results STUDY=mine"):
+    with pytest.raises(engine.RunFailedError, match=r"none of its 4 runs .*`make results STUDY=mine"):
         ensure(study)
     assert trained == []
     found = ensure(study, seeds="[0]")
@@ -151,17 +151,17 @@ def test_what_exists_is_read_and_what_is_missing_is_trained_only_where_parameter
 
 def test_failures_are_raised_each_a_line(study, monkeypatch):
     monkeypatch.setattr(reading, "execute_packed", lambda *_, **__: ["one: failed", "two: failed"])
-    with pytest.raises(execution.RunFailedError, match="one: failed\ntwo: failed"):
+    with pytest.raises(engine.RunFailedError, match="one: failed\ntwo: failed"):
         ensure(study, train=True)
 
 
 def test_a_damaged_result_counts_as_missing(study):
     config = study.config("plain", 0)
     made.put(config)
-    assert execution.missing([config]) == []
+    assert engine.missing([config]) == []
     store.path_of(config.id).write_text("{")
-    with pytest.warns(store.DamagedResultWarning):
-        assert execution.missing([config]) == [config]
+    with pytest.warns(files.DamagedResultWarning):
+        assert engine.missing([config]) == [config]
 
 
 def test_a_diverged_run_is_counted_apart_and_drawn_as_such(study):

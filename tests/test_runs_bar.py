@@ -7,7 +7,7 @@ import time
 import pytest
 from cifarlab import summary
 from cifarlab.config import PRESETS, RunConfig
-from labbook.runs import runs_bar
+from labbook.runs import bar as runs_bar
 
 NARROW = RunConfig.of(**PRESETS["smoke"])
 WIDE = NARROW.with_(width=4 * NARROW.width)

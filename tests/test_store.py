@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 from cifarlab.config import PRESETS, RunConfig, digest_of
+from cifarlab.lab import LAB
 from labbook.errors import ConfigError
-from labbook.runs import execution, runner, store
+from labbook.runs import files, runner, scratch, store
 
 SMOKE = RunConfig.of(**PRESETS["smoke"], learning_rate=0.003)
 
@@ -81,7 +82,7 @@ def test_a_damaged_or_foreign_file_is_named_and_set_aside(one_run, damage, reaso
     path = store.path_of(one_run.id)
     damaged = damage(path.read_text())
     path.write_text(damaged)
-    with pytest.warns(store.DamagedResultWarning, match=rf"{path.name} is damaged or foreign .*{reason}"):
+    with pytest.warns(files.DamagedResultWarning, match=rf"{path.name} is damaged or foreign .*{reason}"):
         assert store.read(one_run.id) is None
     assert not path.exists()
     assert store.set_aside() == [path.name + ".damaged"]
@@ -98,7 +99,7 @@ def test_a_newer_versions_file_is_left_as_it_is(one_run, later):
     path = store.path_of(one_run.id)
     text = json.dumps(later(json.loads(path.read_text())))
     path.write_text(text)
-    with pytest.raises(store.StoreError, match=rf"{path.name} was written by a newer version .* update the library"):
+    with pytest.raises(files.StoreError, match=rf"{path.name} was written by a newer version .* update the library"):
         store.read(one_run.id)
     assert path.read_text() == text
     assert store.set_aside() == []
@@ -114,12 +115,12 @@ def with_another_schedule(fields: dict) -> dict:
 
 def test_a_results_folder_that_is_a_file_is_refused_in_a_sentence(tmp_path, monkeypatch):
     (tmp_path / "file").touch()
-    monkeypatch.setenv("CIFARLAB_RESULTS", str(tmp_path / "file"))
-    with pytest.raises(store.StoreError, match=r"could not be made.*CIFARLAB_RESULTS"):
+    monkeypatch.setenv("LABBOOK_RESULTS", str(tmp_path / "file"))
+    with pytest.raises(files.StoreError, match=r"could not be made.*LABBOOK_RESULTS"):
         runner.run(SMOKE)
-    with pytest.raises(store.StoreError, match="could not be written"):
-        store.write_text(tmp_path / "file" / "x.json", "{}")
-    with pytest.raises(store.StoreError, match=r"could not be read: Not a directory.*CIFARLAB_RESULTS"):
+    with pytest.raises(files.StoreError, match="could not be written"):
+        files.write_text(tmp_path / "file" / "x.json", "{}")
+    with pytest.raises(files.StoreError, match=r"could not be read: Not a directory.*LABBOOK_RESULTS"):
         store.read(SMOKE.id)
 
 
@@ -127,7 +128,7 @@ def test_what_was_set_aside_first_is_kept_when_the_run_is_damaged_again(one_run)
     path = store.path_of(one_run.id)
     for content in ("first", "second", "third"):
         path.write_text(content)
-        with pytest.warns(store.DamagedResultWarning):
+        with pytest.warns(files.DamagedResultWarning):
             assert store.read(one_run.id) is None
     kept = [path.with_name(f"{path.name}{number}.damaged") for number in ("", ".2", ".3")]
     assert [aside.read_text() for aside in kept] == ["first", "second", "third"]
@@ -153,7 +154,7 @@ def test_a_file_that_another_reader_has_set_aside_is_no_error(one_run, monkeypat
 
 
 def test_every_committed_result_reads(monkeypatch):
-    monkeypatch.delenv("CIFARLAB_RESULTS", raising=False)
+    monkeypatch.delenv("LABBOOK_RESULTS", raising=False)
     paths = list(store.runs_folder().glob("*.json"))
     assert paths
     for path in paths:
@@ -163,7 +164,7 @@ def test_every_committed_result_reads(monkeypatch):
 def test_a_result_under_another_runs_name_is_foreign(one_run):
     path = store.path_of(one_run.id)
     path.rename(path.with_name("resnet9-w64-e20-constant-s0-44136fa3.json"))
-    with pytest.warns(store.DamagedResultWarning, match="it holds the run"):
+    with pytest.warns(files.DamagedResultWarning, match="it holds the run"):
         assert store.read_all() == []
 
 
@@ -176,7 +177,7 @@ def test_a_full_disk_leaves_the_old_file_whole_and_no_other(one_run, monkeypatch
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(*((os, "fsync") if call == "fsync" else (Path, "replace")), full)
-    with pytest.raises(store.StoreError, match=r"could not be written: No space left on device.*Free some space"):
+    with pytest.raises(files.StoreError, match=r"could not be written: No space left on device.*Free some space"):
         store.write(one_run)
     monkeypatch.undo()
     assert path.read_bytes() == before
@@ -187,11 +188,11 @@ def test_after_a_full_disk_nothing_is_trained_twice(results, monkeypatch):
     config = SMOKE.with_(epochs=1)
 
     def full(result):
-        raise store.StoreError("no space")
+        raise files.StoreError("no space")
 
     with monkeypatch.context() as patch:
         patch.setattr(store, "write", full)
-        with pytest.raises(store.StoreError):
+        with pytest.raises(files.StoreError):
             runner.run(config)
     steps = []
     result = runner.run(config, on_step=lambda: steps.append(1))
@@ -208,14 +209,14 @@ def test_what_was_kept_of_an_earlier_run_does_not_pass_for_the_new_ones(one_run,
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(b"of the earlier run")
     store.path_of(one_run.id).unlink()
-    with pytest.warns(store.DamagedResultWarning, match="is of an earlier run of this configuration"):
+    with pytest.warns(files.DamagedResultWarning, match="is of an earlier run of this configuration"):
         runner.run(SMOKE.with_(epochs=1))
     assert not any(path.exists() for path in kept)
     assert store.set_aside() == sorted(f"{path.name}.damaged" for path in kept)
 
 
 def test_what_a_kill_after_the_result_was_written_left_is_tidied_up(one_run):
-    leftovers = execution.checkpoint_path(one_run.id), execution.progress_path(one_run.id)
+    leftovers = scratch.checkpoint_path(one_run.id), scratch.progress_path(one_run.id)
     for leftover in leftovers:
         leftover.write_text("left")
     assert runner.run(SMOKE.with_(epochs=1)) == one_run
@@ -268,10 +269,10 @@ def test_a_gpu_asked_for_where_there_is_none(monkeypatch):
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(runner.DeviceError, match=r"device: 'cuda' was asked for.*Use device auto or cpu"):
-        runner.choose_device("cuda")
+        LAB.choose_device("cuda")
     with pytest.raises(runner.DeviceError, match=r"'gpu' is not known\. Allowed: auto, cpu, cuda"):
-        runner.choose_device("gpu")
-    assert runner.choose_device("auto").type == "cpu"
+        LAB.choose_device("gpu")
+    assert LAB.choose_device("auto").type == "cpu"
 
 
 @pytest.mark.parametrize(
@@ -290,7 +291,7 @@ def test_precision_becomes_concrete_and_says_why(monkeypatch, asked, units, chos
     import torch
 
     monkeypatch.setattr(runner.precision, "has_fast_bfloat16", lambda: units)
-    config, why = runner.resolve_precision(RunConfig.of(precision=asked), torch.device("cpu"))
+    config, why = LAB.resolve(RunConfig.of(precision=asked), torch.device("cpu"))
     assert (config.precision, why) == (chosen, line)
 
 
@@ -300,5 +301,5 @@ def test_a_gpu_without_units_computes_in_float32(monkeypatch):
     # Asked without an argument, PyTorch counts emulation.
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "An old card")
-    config, why = runner.resolve_precision(RunConfig.of(precision="auto"), torch.device("cuda"))
+    config, why = LAB.resolve(RunConfig.of(precision="auto"), torch.device("cuda"))
     assert (config.precision, why) == ("float32", "precision float32: An old card has no bfloat16 units")

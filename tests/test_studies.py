@@ -250,7 +250,7 @@ def highest(results, seeds=(0, 1, 2)):
 
 
 def test_each_normalization_has_the_rate_that_suited_it_best(monkeypatch):
-    monkeypatch.delenv("CIFARLAB_RESULTS", raising=False)
+    monkeypatch.delenv("LABBOOK_RESULTS", raising=False)
     swept = ensure("normalization-rates", train=False)
     at_best, wide = studies.load("normalization"), studies.load("normalization-wide")
     chosen = swept.best_settings
@@ -261,7 +261,7 @@ def test_each_normalization_has_the_rate_that_suited_it_best(monkeypatch):
 
 
 def test_the_recipe_of_highest_means_is_made_of_each_studys_highest_level(monkeypatch):
-    monkeypatch.delenv("CIFARLAB_RESULTS", raising=False)
+    monkeypatch.delenv("LABBOOK_RESULTS", raising=False)
     taken = {"dropout": ("dropout", "dropout_at"), "normalization": ("norm", "learning_rate"),
              "decay": ("schedule",), "kernel": ("kernel_size",), "depth": ("model", "depth", "shortcut")}
     recipe = studies.load("recipe").config("highest means", 0)

@@ -11,7 +11,7 @@ from cifarbook import networks
 from cifarlab import models, summary
 from cifarlab.config import RunConfig
 from labbook.page import chapter, study_figures, tables, texts, verdicts
-from labbook.runs import execution, runner
+from labbook.runs import engine, runner
 from labbook.studies import comparing, stats
 from labbook.studies import study as studies
 from labbook.studies.results import ensure
@@ -51,7 +51,7 @@ def test_a_study_without_runs_says_so(small_study_file, tmp_path, results):
     for figure in (study_figures.sweep(empty.runs, [], "x"), study_figures.pareto(empty.runs, networks.costs(empty), [],
                                                                                  {"macs": "MACs"})):
         assert study_figures.EMPTY in [text.get_text() for axis in figure.axes for text in axis.texts]
-    with pytest.raises(execution.RunFailedError, match="make results STUDY=mine"):
+    with pytest.raises(engine.RunFailedError, match="make results STUDY=mine"):
         ensure(studies.load("mine", tmp_path))
 
 

@@ -11,13 +11,13 @@ import sys
 
 import pytest
 import torch
-from cifarlab import data, models, precision, training
+from cifarlab import data, models, precision, speednet, training
 from cifarlab.config import PRESETS, RunConfig
 from cifarlab.optimizers import make_optimizers
 from cifarlab.streams import stream
 from labbook import machine as processor
 from labbook.errors import ConfigError
-from labbook.runs import checkpoints, runner, store
+from labbook.runs import checkpoints, files, runner
 from torch.utils._python_dispatch import TorchDispatchMode
 
 SMOKE = RunConfig.of(**PRESETS["smoke"], learning_rate=0.003)
@@ -84,7 +84,7 @@ def test_killed_at_a_random_step_it_resumes_to_the_same_bits(tmp_path, monkeypat
     monkeypatch.setenv("THREADS", str(threads))
     config = RANDOM.with_(**changes)
     expected, _ = last_lines(config)
-    an_epoch = training.steps_per_epoch(config)
+    an_epoch = config.steps_per_epoch
     total = config.epochs * an_epoch
     kill_at = random.randrange(1, total + 1)
     checkpoint = tmp_path / "run.checkpoint"
@@ -199,7 +199,7 @@ def test_a_full_disk_leaves_the_old_checkpoint_and_says_what_to_do(tmp_path, mon
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", full)
-        with pytest.raises(store.StoreError, match=r"run\.checkpoint could not be written: No space left.*Free some"):
+        with pytest.raises(files.StoreError, match=r"run\.checkpoint could not be written: No space left.*Free some"):
             checkpoints.save(checkpoint, {"history": [1, 2]})
     assert checkpoints.load(checkpoint)["history"] == [1]
     assert [path.name for path in tmp_path.iterdir()] == ["run.checkpoint"]
@@ -267,7 +267,7 @@ def test_the_first_losses_in_float32_and_in_bfloat16_agree(monkeypatch, changes,
 ])
 def test_images_grow_in_equal_stages(changes, sides):
     config = SMOKE.with_(model="speednet", train_images=128, batch_size=64, epochs=4, **changes)
-    assert [training.image_side(config, step) for step in range(8)] == sides
+    assert [speednet.image_side(config, step) for step in range(8)] == sides
 
 
 def test_speednets_first_biases_are_trained_in_their_epochs_only():
@@ -280,7 +280,7 @@ def test_speednets_first_biases_are_trained_in_their_epochs_only():
 
     assert not torch.equal(biases(1), models.build(config).whitening.bias)
     assert torch.equal(biases(3), biases(1))
-    assert [training.trains_whitening_bias(config, step) for step in range(4)] == [True, True, False, False]
+    assert [speednet.trains_whitening_bias(config, step) for step in range(4)] == [True, True, False, False]
 
 
 def shown(monkeypatch, **changes) -> tuple[torch.Tensor, torch.Tensor]:
@@ -319,7 +319,7 @@ def test_steps_are_counted_as_batches_are_cut():
         config = SMOKE.with_(train_images=images, val_images=1, batch_size=batch)
         pool, _ = data.split(data.load(config), config)
         generator = torch.Generator().manual_seed(0)
-        assert len(list(data.batches(pool, config, generator, generator))) == training.steps_per_epoch(config)
+        assert len(list(data.batches(pool, config, generator, generator))) == config.steps_per_epoch
 
 
 class ReadsCounted(TorchDispatchMode):
@@ -350,7 +350,7 @@ def test_no_number_is_read_from_the_device_before_the_epochs_last_step(changes):
         training.train_epoch(
             model, optimizers, schedulers, images, config, 0, lambda: at_step.append(reads.count), gradients=[]
         )
-    assert at_step == [0] * training.steps_per_epoch(config)
+    assert at_step == [0] * config.steps_per_epoch
     assert reads.count > 0  # the loss and the accuracy: the counter counts
 
 
@@ -427,13 +427,13 @@ def test_on_a_gpu_no_step_waits_for_the_device():
         # The first step's images are on their way from the host, and after the last one the sums are read.
         nonlocal steps
         steps += 1
-        torch.cuda.set_sync_debug_mode("error" if steps < training.steps_per_epoch(config) else "default")
+        torch.cuda.set_sync_debug_mode("error" if steps < config.steps_per_epoch else "default")
 
     try:
         training.train_epoch(model, optimizers, schedulers, images, config, 0, watch)
     finally:
         torch.cuda.set_sync_debug_mode("default")
-    assert steps == training.steps_per_epoch(config) > 2
+    assert steps == config.steps_per_epoch > 2
 
 
 def test_test_time_views_are_an_average_of_the_image_and_its_neighbours():

@@ -249,13 +249,13 @@ def test_a_process_gets_its_environment(monkeypatch):
         returncode = 0
 
         def __init__(self, command, env, **_):
-            started.append((command[-2:], env["CIFARLAB_RESULTS"], env["OMP_NUM_THREADS"], "PATH" in env))
+            started.append((command[-2:], env["LABBOOK_RESULTS"], env["OMP_NUM_THREADS"], "PATH" in env))
 
         def communicate(self):
             return "{}", None
 
     monkeypatch.setattr(common.subprocess, "Popen", Process)
-    common.points([{"threads": 3}], "packing", CIFARLAB_RESULTS="there")
+    common.points([{"threads": 3}], "packing", LABBOOK_RESULTS="there")
     assert started == [(["benchmarks.packing", '{"threads": 3}'], "there", "3", "PATH" in os.environ)]
 
 

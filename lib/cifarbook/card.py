@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 from labbook.paths import project_root
+from labbook.runs import files
 
 SAMPLES_PER_CLASS = 8
 
@@ -66,12 +67,11 @@ def write() -> Path:
     """Compute the card and write its two files."""
     import io
 
-    from labbook.runs import store
     from PIL import Image
 
     card, sheet = compute()
     buffer = io.BytesIO()
     Image.fromarray(sheet).save(buffer, format="png", optimize=True)
-    store.write_bytes(folder() / "samples.png", buffer.getvalue())
-    store.write_text(folder() / "card.json", json.dumps(card, indent=1) + "\n")
+    files.write_bytes(folder() / "samples.png", buffer.getvalue())
+    files.write_text(folder() / "card.json", json.dumps(card, indent=1) + "\n")
     return folder()

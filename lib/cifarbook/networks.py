@@ -17,6 +17,7 @@ from cifarlab import summary
 from cifarlab.config import RunConfig
 from labbook.errors import LabError
 from labbook.paths import project_root
+from labbook.runs import files
 from labbook.studies import study as studies
 from labbook.studies.results import StudyResults
 from labbook.studies.study import Study
@@ -164,7 +165,6 @@ def as_text(content: Mapping[str, Any]) -> str:
 
 def write() -> Path:
     """Describe all networks anew and write the file."""
-    from labbook.runs import store
 
-    store.write_text(path(), as_text(compute()))
+    files.write_text(path(), as_text(compute()))
     return path()

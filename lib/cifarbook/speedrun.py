@@ -10,6 +10,8 @@ import pandas as pd
 from labbook.studies import stats
 from labbook.studies.study import Study
 
+# Over which views the speedrun's predictions are averaged; see cifarlab.training.predict.
+SPEEDRUN_VIEWS = "mirror_shift"
 # What may differ between a recipe in the search and the same on all images, and is no part of the recipe.
 NOT_THE_RECIPE = {"train_images", "val_images", "seed"}
 

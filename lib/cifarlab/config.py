@@ -1,25 +1,18 @@
-"""What one run is: a frozen, validated :class:`RunConfig`, its id, and the named budgets.
+"""What one run is: every choice that can change its numbers, grouped by concern, and the named budgets.
 
 Reads and checks values only; imports neither torch nor any data.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-from typing import Any, Literal, Self, get_args
+from typing import Any, ClassVar, Literal, Self
 
-from labbook.errors import ConfigError, did_you_mean
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from labbook.errors import ConfigError
+from labbook.lab import Config
+from pydantic import Field, model_validator
 
-Model = Literal["resnet9", "plaincnn", "speednet"]
-Norm = Literal["none", "batch", "layer", "group", "instance"]
-DropoutAt = Literal["classifier", "blocks"]
 Augment = Literal["none", "flip", "flip_crop", "flip_crop_cutout", "alternating_flip_shift"]
-InputNorm = Literal["none", "half", "channel"]
-Optimizer = Literal["sgd", "adam", "adamw", "muon"]
 Schedule = Literal["constant", "warmup_cosine", "warmup_constant", "step", "exponential", "linear", "one_cycle"]
-Precision = Literal["float32", "bfloat16", "auto"]
 
 # Schedules that begin with a warm-up.
 WITH_WARMUP = ("warmup_cosine", "warmup_constant", "one_cycle")
@@ -31,7 +24,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "dataset": "synthetic", "train_images": 256, "val_images": 128, "width": 4,
         "epochs": 2, "batch_size": 64, "precision": "float32",
     },
-    # About a minute a run on two processor cores.
+    # About a minute a run on two processor cores with bfloat16 units.
     "laptop": {"width": 16, "epochs": 5, "precision": "bfloat16"},
     # The original's budget: full width, twenty epochs.
     "report": {"width": 64, "epochs": 20, "precision": "bfloat16"},
@@ -41,60 +34,63 @@ PRESETS: dict[str, dict[str, Any]] = {
 FIT_IMAGES = 10_000
 
 
-class RunConfig(BaseModel):
-    """Every choice that can change a run's numbers. Where it ran is provenance and does not belong here."""
+def choice(default: Any, description: str, **limits: Any) -> Any:
+    """A field of :class:`RunConfig`: its default, its limits and its line of documentation."""
+    return Field(default, description=description, **limits)
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    # data
-    dataset: Literal["cifar10", "synthetic"] = "cifar10"
-    train_images: int = Field(40_000, ge=1, le=50_000, description="images trained on")
-    val_images: int = Field(10_000, ge=0, le=50_000, description="images held out; 0: no validation")
-    split_seed: int = Field(0, ge=0, description="seed of the training/validation split")
-    input_norm: InputNorm = "half"
-    augment: Augment = "none"
-    # model
-    model: Model = "resnet9"
-    width: int = Field(64, ge=1, le=1024, description="channels of the first convolution")
-    depth: int = Field(9, ge=3, le=201, description="weighted layers (ResNet9: odd, from 5; PlainCNN: 4)")
-    kernel_size: int = Field(3, ge=1, le=15, description="side of every convolution; odd")
-    norm: Norm = "batch"
-    dropout: float = Field(0.0, ge=0, lt=1)
-    dropout_at: DropoutAt = "classifier"
-    shortcut: bool = True
-    block_convolutions: int = Field(2, ge=1, le=2, description="convolutions in a residual block")
-    block_kernel_size: int = Field(0, ge=0, le=15, description="side of the blocks' kernels; 0: as kernel_size; odd")
-    low_resolution: int = Field(0, ge=0, le=32, description="side of the images in the first epochs; 0: as they are")
-    low_resolution_epochs: float = Field(0.0, ge=0, le=1000)
-    low_resolution_stages: int = Field(1, ge=1, le=16, description="equal stages in which that side grows towards 32")
-    # training
-    optimizer: Optimizer = "adam"
-    learning_rate: float = Field(0.01, gt=0, le=10)
-    momentum: float = Field(0.9, ge=0, lt=1, description="SGD's and Muon's momentum, Adam's beta1")
-    weight_decay: float = Field(0.0, ge=0, le=1)
-    batch_size: int = Field(128, ge=2, le=50_000)
-    epochs: int = Field(20, ge=1, le=1000)
-    schedule: Schedule = "constant"
-    warmup_epochs: float = Field(2.0, ge=0, le=1000)
-    warmup_offset: float = Field(0.01, ge=0, le=1, description="the original's addend to the warm-up factor")
-    label_smoothing: float = Field(0.0, ge=0, lt=1)
-    whitening_bias_epochs: float = Field(
-        0.0, ge=0, le=1000, description="epochs in which SpeedNet's first biases are trained; 0: all")
-    precision: Precision = "float32"
-    compiled: bool = Field(False, description="torch.compile, on a GPU with CUDA graphs")
-    seed: int = Field(0, ge=0)
+class RunConfig(Config):
+    """Every choice that can change a run's numbers. A default is never changed: ids hash what differs from it."""
 
-    @model_validator(mode="before")
-    @classmethod
-    def _whole_floats(cls, values: Any) -> Any:
-        # `-p learning_rate 1` arrives as an int; strict mode would refuse it for a float field.
-        if not isinstance(values, dict):
-            return values
-        floats = {name for name, field in cls.model_fields.items() if field.annotation is float}
-        return {
-            name: float(value) if name in floats and isinstance(value, int) and not isinstance(value, bool) else value
-            for name, value in values.items()
-        }
+    retired: ClassVar[dict[str, Any]] = {"compiled": False}
+    shares: ClassVar[tuple[str, ...]] = ("warmup_epochs", "low_resolution_epochs", "whitening_bias_epochs")
+
+    # --- data: which images, and what is done to them -------------------------------------------------------------
+    dataset: Literal["cifar10", "synthetic"] = choice("cifar10", "CIFAR-10, or patterns made for tests")
+    train_images: int = choice(40_000, "images trained on", ge=1, le=50_000)
+    val_images: int = choice(10_000, "images held out for validation; 0: none", ge=0, le=50_000)
+    split_seed: int = choice(0, "seed of the split into training and validation images", ge=0)
+    input_norm: Literal["none", "half", "channel"] = choice(
+        "half", "scaling of pixels: none, by 0.5 and 0.5, or by each channel's mean and deviation")
+    augment: Augment = choice("none", "random changes of the training images")
+    low_resolution: int = choice(0, "side of the images in the first epochs, SpeedNet only; 0: 32 throughout",
+                                 ge=0, le=32)
+    low_resolution_epochs: float = choice(0.0, "epochs with smaller images", ge=0, le=1000)
+    low_resolution_stages: int = choice(1, "equal stages in which the side grows to 32", ge=1, le=16)
+
+    # --- model: the network and its size --------------------------------------------------------------------------
+    model: Literal["resnet9", "plaincnn", "speednet"] = choice("resnet9", "the network")
+    width: int = choice(64, "channels of the first convolution", ge=1, le=1024)
+    depth: int = choice(9, "weighted layers; odd from 5 (resnet9), 4 (plaincnn)", ge=3, le=201)
+    kernel_size: int = choice(3, "side of every convolution's kernel; odd", ge=1, le=15)
+    norm: Literal["none", "batch", "layer", "group", "instance"] = choice(
+        "batch", "normalization after each convolution")
+    dropout: float = choice(0.0, "probability with which dropout switches a value off", ge=0, lt=1)
+    dropout_at: Literal["classifier", "blocks"] = choice(
+        "classifier", "single values before the classifier, or whole feature maps after each stage")
+    shortcut: bool = choice(True, "identity shortcuts around the residual blocks")
+    block_convolutions: int = choice(2, "convolutions in a residual block", ge=1, le=2)
+    block_kernel_size: int = choice(0, "side of the residual blocks' kernels; odd; 0: as kernel_size", ge=0, le=15)
+
+    # --- optimization: how the weights move -----------------------------------------------------------------------
+    optimizer: Literal["sgd", "adam", "adamw", "muon"] = choice("adam", "the optimizer")
+    learning_rate: float = choice(0.01, "peak learning rate", gt=0, le=10)
+    momentum: float = choice(0.9, "momentum of SGD and Muon, beta1 of Adam", ge=0, lt=1)
+    weight_decay: float = choice(0.0, "weight decay", ge=0, le=1)
+    label_smoothing: float = choice(0.0, "share of the target spread over all classes", ge=0, lt=1)
+    whitening_bias_epochs: float = choice(
+        0.0, "epochs in which SpeedNet's first biases are trained; 0: all", ge=0, le=1000)
+
+    # --- schedule: how long, and how the learning rate changes ----------------------------------------------------
+    epochs: int = choice(20, "passes over the training images", ge=1, le=1000)
+    batch_size: int = choice(128, "images an optimizer step", ge=2, le=50_000)
+    schedule: Schedule = choice("constant", "how the learning rate changes over the run")
+    warmup_epochs: float = choice(2.0, "epochs of linear warm-up, where the schedule has one", ge=0, le=1000)
+    warmup_offset: float = choice(0.01, "the original's addend to the warm-up factor", ge=0, le=1)
+
+    # --- numerics and chance --------------------------------------------------------------------------------------
+    precision: Literal["float32", "bfloat16", "auto"] = choice("float32", "number format of the products")
+    seed: int = choice(0, "seed of first weights, order of images, augmentation and dropout", ge=0)
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -118,7 +114,13 @@ class RunConfig(BaseModel):
             )
         if self.optimizer == "muon" and self.norm == "none" and self.model != "speednet":
             raise ValueError("optimizer: 'muon' scales every filter, and with norm 'none' that changes the network")
-        # A field without effect takes its neutral value, so that two studies that mean the same run share it.
+        for name, value in self._without_effect().items():
+            object.__setattr__(self, name, value)  # the model is frozen
+        return self
+
+    def _without_effect(self) -> dict[str, Any]:
+        """Fields without effect beside the others, and their neutral values: two studies that mean the same run share
+        it."""
         neutral: dict[str, Any] = {}
         if self.schedule not in WITH_WARMUP:
             neutral["warmup_epochs"] = 2.0
@@ -142,66 +144,24 @@ class RunConfig(BaseModel):
         if self.model == "speednet":
             # Its shape is fixed but for the width.
             neutral |= {"depth": 9, "kernel_size": 3, "norm": "batch", "dropout": 0.0, "dropout_at": "classifier"}
-        for name, value in neutral.items():
-            object.__setattr__(self, name, value)
-        return self
+        return neutral
 
-    @classmethod
-    def of(cls, **values: Any) -> Self:
-        """Build a configuration.
-
-        Raises:
-            ConfigError: one clear line per wrong value: the field, the value, what is allowed.
-        """
-        try:
-            return cls(**values)
-        except ValidationError as error:
-            raise ConfigError("\n".join(_sentence(cls, problem) for problem in error.errors())) from None
-
-    def with_(self, **changes: Any) -> Self:
-        """Return a copy with ``changes`` made and checked."""
-        return type(self).of(**(self.model_dump() | changes))
+    @property
+    def name(self) -> str:
+        """The network, its width, the run's length, its schedule and seed: ``resnet9-w16-e5-warmup-cosine-s0``."""
+        network = self.model
+        if self.model == "resnet9":
+            network = f"{'resnet' if self.shortcut else 'plain'}{self.depth}"
+        synthetic = "synthetic-" if self.dataset == "synthetic" else ""
+        return f"{synthetic}{network}-w{self.width}-e{self.epochs}-{self.schedule.replace('_', '-')}-s{self.seed}"
 
     @property
     def id(self) -> str:
-        """A readable slug and eight hex digits of the fields that differ from the defaults.
-
-        Hashing only the differences keeps today's ids valid when a later version adds a field.
+        """As :attr:`labbook.lab.Config.id`.
 
         Raises:
             ConfigError: the precision is still ``auto``; it is resolved before a run has an identity.
         """
         if self.precision == "auto":
             raise ConfigError("precision: 'auto' must be resolved to float32 or bfloat16 before the run has an id")
-        changed = self.model_dump(exclude_defaults=True)
-        digest = digest_of(changed)
-        name = self.model
-        if self.model == "resnet9":
-            name = f"{'resnet' if self.shortcut else 'plain'}{self.depth}"
-        synthetic = "synthetic-" if self.dataset == "synthetic" else ""
-        schedule = self.schedule.replace("_", "-")
-        return f"{synthetic}{name}-w{self.width}-e{self.epochs}-{schedule}-s{self.seed}-{digest}"
-
-
-def digest_of(changed: dict[str, Any]) -> str:
-    """The end of a run's id: eight hex digits of the fields that differ from the defaults."""
-    return hashlib.sha256(json.dumps(changed, sort_keys=True).encode()).hexdigest()[:8]
-
-
-def _sentence(cls: type[RunConfig], problem: Any) -> str:
-    """Turn one of pydantic's problems into a line with the field, the value and the remedy."""
-    if not problem["loc"]:
-        return problem["msg"].removeprefix("Value error, ")
-    name, value = str(problem["loc"][0]), problem["input"]
-    if problem["type"] == "extra_forbidden":
-        fields = list(cls.model_fields)
-        return f"unknown parameter {name!r}{did_you_mean(name, fields)}. Known: {', '.join(fields)}."
-    annotation = cls.model_fields[name].annotation
-    allowed = [str(choice) for choice in get_args(annotation)]
-    if allowed:
-        return f"{name}: {value!r} is not known{did_you_mean(value, allowed)}. Allowed: {', '.join(allowed)}."
-    sentence = f"{name}: {value!r} is refused: {problem['msg'][0].lower()}{problem['msg'][1:]}."
-    try:
-        return f"{sentence} It is text to YAML: write {float(value)!r}." if isinstance(value, str) else sentence
-    except ValueError:
-        return sentence
+        return super().id

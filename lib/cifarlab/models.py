@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from cifarlab.config import RunConfig
+from cifarlab.network import Network
 from cifarlab.speednet import SpeedNet
 from cifarlab.streams import stream_seed
 
@@ -81,7 +82,7 @@ def blocks_per_stage(depth: int) -> tuple[int, int, int]:
     return (blocks + 2) // 3, blocks // 3, (blocks + 1) // 3
 
 
-class ResNet9(nn.Module):
+class ResNet9(Network):
     """The original's network, generalised. At depth 9 and width 64 it has 6,573,130 parameters.
 
     prep: 3 to w channels at 32x32; stage 1: 2w at 16x16; stage 2: 4w at 8x8; stage 3: 8w at 4x4; then 4x4 max-pooling
@@ -124,7 +125,7 @@ class ResNet9(nn.Module):
         return self.classifier(self.dropout(self.pool(x).flatten(1)))
 
 
-class PlainCNN(nn.Module):
+class PlainCNN(Network):
     """The original's starting point: three convolutions, each followed by 2x2 max-pooling, and a linear classifier.
 
     Widths w, 2w, 4w at 32x32, 16x16, 8x8; the classifier sees 4w channels at 4x4.
@@ -149,7 +150,7 @@ class PlainCNN(nn.Module):
         return self.classifier(self.dropout(self.features(x).flatten(1)))
 
 
-def build(config: RunConfig) -> nn.Module:
+def build(config: RunConfig) -> Network:
     """Build the network of ``config`` on the CPU, initialised from the run's own stream; global state is untouched.
 
     Weights start as PyTorch draws them (He et al. 2015, with a = sqrt 5), as the original's do.

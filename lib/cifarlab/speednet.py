@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
+from cifarlab.config import RunConfig
+from cifarlab.network import Network
+from cifarlab.schedules import image_side, trains_whitening_bias
+
 WHITENING_SIDE = 2
-WHITENING_IMAGES = 5_000
 # Patches' directions with less variance than this are mostly noise: they are not amplified further.
 WHITENING_FLOOR = 5e-4
 
@@ -38,12 +42,14 @@ class SpeedBlock(nn.Sequential):
         )
 
 
-class SpeedNet(nn.Module):
+class SpeedNet(Network):
     """Whitening layer, three blocks of w, 4w, 4w channels, max over what is left, linear classifier; w is 64.
 
-    The first layer is not trained but computed: :meth:`whiten` gives it the training patches' principal directions,
-    each with its negative. Images of other sides than 32 are accepted. Logits are (N, 10).
+    The first layer is not trained but computed: :meth:`prepare` gives it the training patches' principal directions,
+    each with its negative. Images of other sides than 32 are accepted: the first epochs may use smaller ones.
     """
+
+    prepare_images = 5_000
 
     def __init__(self, width: int = 64) -> None:
         super().__init__()
@@ -62,10 +68,18 @@ class SpeedNet(nn.Module):
         return self.classifier(self.features(self.whitening(x))) / self.classifier.in_features
 
     @torch.no_grad()
-    def whiten(self, inputs: Tensor) -> None:
+    def prepare(self, inputs: Tensor) -> None:
         """Set the first layer from normalised images (N, 3, 32, 32): outputs are then uncorrelated, of variance 1."""
-        patches = nn.functional.unfold(inputs[:WHITENING_IMAGES].contiguous(), WHITENING_SIDE)
+        patches = F.unfold(inputs.contiguous(), WHITENING_SIDE)
         flat = patches.transpose(1, 2).reshape(-1, patches.shape[1]).double()
         variances, directions = torch.linalg.eigh(flat.T @ flat / len(flat))
         filters = (directions / (variances + WHITENING_FLOOR).sqrt()).T.reshape(-1, 3, WHITENING_SIDE, WHITENING_SIDE)
         self.whitening.weight.copy_(torch.cat((filters, -filters)))
+
+    def before_step(self, inputs: Tensor, step: int, config: RunConfig) -> Tensor:
+        """Hold the first layer's biases when their time is over, and shrink the images while it lasts."""
+        # Once they are held, no gradient passes through the first trained convolution to its input.
+        self.whitening.bias.requires_grad_(trains_whitening_bias(config, step))
+        if (side := image_side(config, step)) < 32:
+            inputs = F.interpolate(inputs, size=side, mode="bilinear", antialias=True)
+        return inputs

@@ -1,52 +1,34 @@
-"""The loop: train, evaluate, checkpoint, resume. Everything here can change a run's numbers."""
+"""The training loop: one step, one epoch, a whole run. It takes images and a configuration, and knows no files."""
 
 from __future__ import annotations
 
+import io
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
-from labbook.runs import checkpoints, store
 from torch import Tensor, nn
 
 from cifarlab import data, models
 from cifarlab.config import FIT_IMAGES, RunConfig
+from cifarlab.network import Network
 from cifarlab.optimizers import make_optimizers
 from cifarlab.precision import autocast, bfloat16_products
-from cifarlab.schedules import image_side, learning_rate, steps_per_epoch, trains_whitening_bias
-from cifarlab.speednet import WHITENING_IMAGES, SpeedNet
+from cifarlab.schedules import learning_rate, steps_per_epoch
 from cifarlab.streams import stream, stream_seed
 
 Views = Literal["one", "mirror", "mirror_shift"]
+Schedulers = Sequence[torch.optim.lr_scheduler.LRScheduler]
 # The optimizer steps, counted from 0, at which each layer's gradient norm is noted: early, where networks differ most.
 GRADIENT_STEPS = (0, 1, 3, 10, 30, 100, 300)
 
 
-@dataclass(frozen=True)
-class Trained:
-    """The final model, one history row per finished epoch, and whether the loss stopped being a number.
-
-    ``sittings`` says for each sitting after how many epochs it began, and what the caller said of it. ``gradients``
-    holds one row per step of ``GRADIENT_STEPS``: the step and each layer's gradient norm.
-    """
-
-    model: nn.Module
-    history: list[dict[str, float]]
-    diverged: bool
-    sittings: list[dict[str, Any]]
-    gradients: list[dict[str, Any]]
-
-
-def make_schedulers(
-    config: RunConfig, optimizers: Sequence[torch.optim.Optimizer]
-) -> list[torch.optim.lr_scheduler.LambdaLR]:
-    """The per-step schedule of ``config`` for each of its optimizers."""
+def make_schedulers(config: RunConfig, optimizers: Sequence[torch.optim.Optimizer]) -> Schedulers:
+    """The schedule of ``config``, step by step, for each of its optimizers."""
     def rate(step: int) -> float:
         return learning_rate(config, step) / config.learning_rate
 
@@ -71,20 +53,31 @@ def gradient_norms(model: nn.Module) -> dict[str, Tensor]:
     }
 
 
-def train_epoch(
-    model: nn.Module,
-    optimizers: Sequence[torch.optim.Optimizer],
-    schedulers: Sequence[torch.optim.lr_scheduler.LRScheduler],
-    images: data.Images,
-    config: RunConfig,
-    epoch: int,
-    on_step: Callable[[], object] | None = None,
-    gradients: list[dict[str, Any]] | None = None,
-) -> tuple[float, float]:
-    """One pass over ``images``. Returns the mean training (loss, accuracy) as met on the way, in training mode.
+def forward_backward(model: nn.Module, inputs: Tensor, labels: Tensor, config: RunConfig) -> tuple[Tensor, Tensor]:
+    """Compute the mean loss (nats) of one batch and its gradients; returns the loss and the logits (B, 10)."""
+    with autocast(config, inputs.device):
+        logits = model(inputs)
+    loss = F.cross_entropy(logits.float(), labels, label_smoothing=config.label_smoothing)
+    loss.backward()
+    return loss.detach(), logits
 
-    Rows for the steps of ``GRADIENT_STEPS`` are added to ``gradients``. No number is read from the device before the
-    last step: on a GPU, the host would wait for it.
+
+def update(optimizers: Sequence[torch.optim.Optimizer], schedulers: Schedulers, device: torch.device) -> None:
+    """Move the weights along their gradients, and the learning rate along its schedule."""
+    with bfloat16_products(device):  # Muon's
+        for optimizer, scheduler in zip(optimizers, schedulers, strict=True):
+            optimizer.step()
+            scheduler.step()
+
+
+def train_epoch(
+    model: Network, optimizers: Sequence[torch.optim.Optimizer], schedulers: Schedulers, images: data.Images,
+    config: RunConfig, epoch: int, on_step: Callable[[], object] | None = None,
+) -> tuple[float, float, list[dict[str, Any]]]:
+    """Train on every image once.
+
+    Returns the mean loss (nats) and the accuracy as met on the way, in training mode, and a row of gradient norms for
+    each step of ``GRADIENT_STEPS``. No number is read from the device before the last step: a GPU's host would wait.
     """
     device = images.pixels.device
     # Dropout layers know only PyTorch's global stream; it too is set from the run's seed and the epoch.
@@ -93,37 +86,28 @@ def train_epoch(
     augmentation = stream(config.seed, "augmentation", epoch, device)
     loss_sum = torch.zeros((), dtype=torch.float64, device=device)
     correct = torch.zeros((), dtype=torch.int64, device=device)
-    seen = 0
-    norms: dict[int, dict[str, Tensor]] = {}
+    seen, norms = 0, {}
+
     model.train()
-    cut = data.batches(images, config, shuffle, augmentation, epoch)
-    first_step = epoch * steps_per_epoch(config)
-    for step, (inputs, labels) in enumerate(cut, start=first_step):
-        if (side := image_side(config, step)) < 32:
-            inputs = F.interpolate(inputs, size=side, mode="bilinear", antialias=True)
-        if isinstance(model, SpeedNet):
-            # Once they are held, no gradient passes through the first trained convolution to its input.
-            model.whitening.bias.requires_grad_(trains_whitening_bias(config, step))
-        with autocast(config, device):
-            logits = model(inputs)
-        loss = F.cross_entropy(logits.float(), labels, label_smoothing=config.label_smoothing)
-        loss.backward()
-        if gradients is not None and step in GRADIENT_STEPS:
+    batches = data.batches(images, config, shuffle, augmentation, epoch)
+    for step, (inputs, labels) in enumerate(batches, start=epoch * steps_per_epoch(config)):
+        inputs = model.before_step(inputs, step, config)
+        loss, logits = forward_backward(model, inputs, labels, config)
+        if step in GRADIENT_STEPS:
             norms[step] = gradient_norms(model)
-        with bfloat16_products(device):  # Muon's
-            for optimizer, scheduler in zip(optimizers, schedulers, strict=True):
-                optimizer.step()
-                scheduler.step()
+        update(optimizers, schedulers, device)
         model.zero_grad(set_to_none=True)
-        loss_sum += loss.detach() * len(labels)
+        loss_sum += loss * len(labels)
         correct += (logits.argmax(1) == labels).sum()
         seen += len(labels)
         if on_step:
             on_step()
-    for step, of_layer in norms.items():
-        values = torch.stack(list(of_layer.values())).tolist()
-        gradients.append({"step": step, "norms": dict(zip(of_layer, values, strict=True))})
-    return loss_sum.item() / seen, correct.item() / seen
+
+    gradients = [
+        {"step": step, "norms": dict(zip(of_layer, torch.stack(list(of_layer.values())).tolist(), strict=True))}
+        for step, of_layer in norms.items()
+    ]
+    return loss_sum.item() / seen, correct.item() / seen, gradients
 
 
 def weighted_views(inputs: Tensor, views: Views) -> list[tuple[float, Tensor]]:
@@ -170,88 +154,90 @@ def fit_score(model: nn.Module, train_images: data.Images, config: RunConfig) ->
     return score(predict(model, fit, config), fit.labels)
 
 
-def train(
-    config: RunConfig,
-    train_images: data.Images,
-    val_images: data.Images,
-    checkpoint: Path | None = None,
-    on_epoch: Callable[[list[dict[str, float]]], object] | None = None,
-    on_step: Callable[[], object] | None = None,
-    sitting: dict[str, Any] | None = None,
-) -> Trained:
-    """Train the network of ``config`` on the device that holds the images.
+class Training:
+    """One run: a network, its optimizers and its history, on the device that holds the images.
 
-    With ``checkpoint``, the state is saved after every epoch and a run that was killed goes on from there, to the same
-    numbers bit for bit (same machine, same number of threads). Nothing of the random state needs saving: see
-    :mod:`cifarlab.streams`. ``sitting`` (plain values: code, device, threads) is kept with it, so that a run made in
-    several sittings says by what each was made. A loss that is not finite ends the run with ``diverged``.
+    ``history`` has a row a finished epoch, ``gradients`` one for each step of ``GRADIENT_STEPS``. A loss that is not
+    finite ends the run with ``diverged``. Nothing of the random state needs saving: see :mod:`cifarlab.streams`. So a
+    run that goes on from its ``state_dict`` ends with the same numbers, bit for bit (same machine and threads).
     """
-    device = train_images.pixels.device
-    model = models.build(config).to(device, memory_format=torch.channels_last)
-    if isinstance(model, SpeedNet):
-        model.whiten(data.normalise(train_images.pixels[:WHITENING_IMAGES], config.input_norm))
-    optimizers = make_optimizers(config, model)
-    schedulers = make_schedulers(config, optimizers)
-    if config.compiled:
-        # In place, so that the names of its parameters stay. "reduce-overhead" is CUDA graphs: on a GPU the host then
-        # starts one thing a step instead of hundreds.
-        model.compile(mode="reduce-overhead" if device.type == "cuda" else "default", dynamic=False)
-    history: list[dict[str, float]] = []
-    sittings: list[dict[str, Any]] = []
-    gradients: list[dict[str, Any]] = []
-    diverged = False
-    if checkpoint and (state := checkpoints.load(checkpoint)):
-        try:
-            model.load_state_dict(state["model"])
-            for objects, states in ((optimizers, state["optimizers"]), (schedulers, state["schedulers"])):
-                for one, its_state in zip(objects, states, strict=True):
-                    one.load_state_dict(its_state)
-        except torch.OutOfMemoryError:  # a RuntimeError that says nothing of the checkpoint
-            raise
-        except (KeyError, ValueError, RuntimeError) as error:
-            store.put_aside(
-                checkpoint, f"The checkpoint {checkpoint.name} is of another network or optimizer "
-                f"({type(error).__name__})", "The run starts from its first epoch.")
-            return train(config, train_images, val_images, checkpoint, on_epoch, on_step, sitting)
-        history, diverged = state["history"], state["diverged"]
-        sittings, gradients = state["sittings"], state["gradients"]
-        if on_epoch:
-            on_epoch(history)
-    sittings = [*sittings, {"after_epochs": len(history), **(sitting or {})}]
 
-    with reproducible(device):
-        for epoch in range(len(history), config.epochs):
-            if diverged:
-                break
-            started = time.perf_counter()
-            train_loss, train_accuracy = train_epoch(
-                model, optimizers, schedulers, train_images, config, epoch, on_step, gradients
-            )
-            trained = time.perf_counter()
-            val_loss = val_accuracy = None
-            if len(val_images):
-                val_loss, val_accuracy = score(predict(model, val_images, config), val_images.labels)
-            diverged = not all(math.isfinite(loss) for loss in (train_loss, val_loss) if loss is not None)
-            history.append({
-                "epoch": epoch + 1,
-                "train_loss": train_loss,
-                "train_accuracy": train_accuracy,
-                "val_loss": val_loss,
-                "val_accuracy": val_accuracy,
-                "learning_rate": learning_rate(config, (epoch + 1) * steps_per_epoch(config) - 1),
-                "seconds": trained - started,
-                "val_seconds": time.perf_counter() - trained,
-            })
-            if checkpoint:
-                checkpoints.save(checkpoint, {
-                    "model": model.state_dict(),
-                    "optimizers": [optimizer.state_dict() for optimizer in optimizers],
-                    "schedulers": [scheduler.state_dict() for scheduler in schedulers],
-                    "history": history,
-                    "diverged": diverged,
-                    "sittings": sittings,
-                    "gradients": gradients,
-                })
-            if on_epoch:
-                on_epoch(history)
-    return Trained(model, history, diverged, sittings, gradients)
+    def __init__(self, config: RunConfig, train_images: data.Images, val_images: data.Images) -> None:
+        self.config, self.train_images, self.val_images = config, train_images, val_images
+        self.device = train_images.pixels.device
+        self.model = models.build(config).to(self.device, memory_format=torch.channels_last)
+        if count := self.model.prepare_images:
+            self.model.prepare(data.normalise(train_images.pixels[:count], config.input_norm))
+        self.optimizers = make_optimizers(config, self.model)
+        self.schedulers = make_schedulers(config, self.optimizers)
+        self.history: list[dict[str, Any]] = []
+        self.gradients: list[dict[str, Any]] = []
+        self.diverged = False
+
+    def epochs(self, on_step: Callable[[], object] | None = None) -> Iterator[dict[str, Any]]:
+        """Train until the last epoch, or until the loss is no number; yield each finished epoch's row."""
+        while len(self.history) < self.config.epochs and not self.diverged:
+            with reproducible(self.device):
+                self.history.append(row := self._epoch(len(self.history), on_step))
+            losses = [row[name] for name in ("train_loss", "val_loss") if row[name] is not None]
+            self.diverged = not all(map(math.isfinite, losses))
+            yield row
+
+    def _epoch(self, epoch: int, on_step: Callable[[], object] | None) -> dict[str, Any]:
+        started = time.perf_counter()
+        train_loss, train_accuracy, gradients = train_epoch(
+            self.model, self.optimizers, self.schedulers, self.train_images, self.config, epoch, on_step)
+        trained = time.perf_counter()
+        val_loss = val_accuracy = None
+        if len(self.val_images):
+            val_loss, val_accuracy = score(
+                predict(self.model, self.val_images, self.config), self.val_images.labels)
+        self.gradients += gradients
+        return {
+            "epoch": epoch + 1,
+            "train_loss": train_loss,
+            "train_accuracy": train_accuracy,
+            "val_loss": val_loss,
+            "val_accuracy": val_accuracy,
+            "learning_rate": learning_rate(self.config, (epoch + 1) * steps_per_epoch(self.config) - 1),
+            "seconds": trained - started,
+            "val_seconds": time.perf_counter() - trained,
+        }
+
+    def final(self) -> dict[str, float]:
+        """Loss and accuracy on training images of the network as it is now, in evaluation mode: :func:`fit_score`."""
+        with reproducible(self.device):  # on a GPU also: with float32's own products
+            loss, accuracy = fit_score(self.model, self.train_images, self.config)
+        return {"fit_loss": loss, "fit_accuracy": accuracy}
+
+    def weights(self) -> bytes:
+        """The network's state in PyTorch's format, floating-point values in float16: 13 MB for ResNet-9."""
+        state = {
+            name: (value.half() if value.is_floating_point() else value).cpu().contiguous()
+            for name, value in self.model.state_dict().items()
+        }
+        buffer = io.BytesIO()
+        torch.save(state, buffer)
+        return buffer.getvalue()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything from which the run goes on to the same numbers."""
+        return {
+            "model": self.model.state_dict(),
+            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
+            "schedulers": [scheduler.state_dict() for scheduler in self.schedulers],
+            "history": self.history, "gradients": self.gradients, "diverged": self.diverged,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from what :meth:`state_dict` returned.
+
+        Raises:
+            KeyError, ValueError, RuntimeError: it is of another network or optimizer.
+        """
+        self.model.load_state_dict(state["model"])
+        for objects, states in ((self.optimizers, state["optimizers"]), (self.schedulers, state["schedulers"])):
+            for one, its_state in zip(objects, states, strict=True):
+                one.load_state_dict(its_state)
+        self.history, self.gradients = list(state["history"]), list(state["gradients"])
+        self.diverged = state["diverged"]

@@ -1,23 +1,17 @@
-"""The command line ``labbook``: train what is missing, say what is there, train a sample again.
-
-A project adds commands of its own in ``labbook.toml``.
-"""
+"""The command line ``labbook``: train what is missing, say what is there, train a sample again."""
 
 from __future__ import annotations
 
 import sys
-import tomllib
 from collections.abc import Sequence
-from importlib import import_module
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from labbook import terminal
-from labbook.errors import ConfigError, did_you_mean, shown
-from labbook.paths import project_root
-from labbook.runs import execution, packing, store
+from labbook.errors import ConfigError, LabError, did_you_mean, shown
+from labbook.lab import Config, the_lab
+from labbook.runs import engine, scratch, store
 from labbook.studies import study as studies
 
 app = terminal.application(
@@ -39,17 +33,7 @@ Workers = Annotated[int | None, typer.Option(
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; a wrong value is one clear sentence and exit status 2."""
-    known = {command.name for command in app.registered_commands}
-    for name, place in project_commands(project_root() / "labbook.toml").items():
-        if name not in known:
-            module, _, function = place.partition(":")
-            app.command(name)(getattr(import_module(module), function))
     return terminal.run(app, arguments)
-
-
-def project_commands(path: Path) -> dict[str, str]:
-    """The project's own commands, from the table ``commands`` of its ``labbook.toml``: name to ``module:function``."""
-    return tomllib.loads(path.read_text(encoding="utf-8")).get("commands", {}) if path.is_file() else {}
 
 
 def chosen_studies(names: Sequence[str] | None = None, preset: str | None = None) -> list[studies.Study]:
@@ -71,7 +55,7 @@ def chosen_studies(names: Sequence[str] | None = None, preset: str | None = None
 
 def planned(
     chosen: Sequence[studies.Study], first_seeds: int | None = None, only: str | None = None
-) -> list[studies.RunConfig]:
+) -> list[Config]:
     """Every run of the studies, first seeds first: an unfinished matrix gives every chapter something.
 
     Raises:
@@ -104,14 +88,14 @@ def results(
     Those that the studies plan and the store lacks. Stop it at any moment: the next call goes on.
     """
     configs = planned(chosen_studies(names, preset), seeds, level)
-    todo = execution.missing(configs)
+    todo = engine.missing(configs)
     done = {config.id for config in configs} - {config.id for config in todo}
     for run_id in done:
         # A process that was killed between writing its result and tidying up has left both.
-        execution.clear(run_id)
+        scratch.clear(run_id)
     print(f"{len(done)} runs are in the store, {len(todo)} to do", flush=True)
-    failures = packing.execute_packed(todo, device, workers, budget)
-    left = len(execution.missing(todo))
+    failures = engine.execute(todo, device, workers, budget)
+    left = len(engine.missing(todo))
     if failures:
         print(f"failed: {len(failures)}; the next call tries again", file=sys.stderr)
         raise typer.Exit(1)
@@ -128,7 +112,7 @@ def status(names: Names = None, preset: Preset = None) -> None:
     """
     from labbook.runs.provenance import made_by_todays_code
 
-    under_way = execution.progress()
+    under_way = scratch.progress()
     found = {result.id: result for result in store.read_all()}
     planned_ids: list[str] = []
     chosen = chosen_studies(names, preset)
@@ -145,7 +129,7 @@ def status(names: Names = None, preset: Preset = None) -> None:
         print(
             f"{study.name:<{wide}}{len(ids):>8}{len(done):>6}{len(ids) - len(done):>9}"
             f"{sum(r.final.diverged for r in done):>10}"
-            f"{sum(not made_by_todays_code(r.provenance, r.id) for r in done):>12}  {', '.join(moving)}"
+            f"{sum(not made_by_todays_code(r.facts, r.id) for r in done):>12}  {', '.join(moving)}"
         )
     if names:
         for run_id in dict.fromkeys(planned_ids):   # studies may share a run
@@ -157,6 +141,35 @@ def status(names: Names = None, preset: Preset = None) -> None:
         print(f"set aside as damaged: {name}")
     if aside:
         raise typer.Exit(1)
+
+
+@app.command("final-test")
+def final_test(
+    study: Annotated[str, typer.Argument(help="The study whose best level is evaluated.")],
+    level: Annotated[str | None, typer.Option(help="This level, whatever its validation accuracy.")] = None,
+    views: Annotated[str, typer.Option(help="The views of an image over which predictions are averaged.")] = "one",
+    again: Annotated[bool, typer.Option(
+        "--again", help="Evaluate anew what was evaluated before and whose weights are here, and compare.")] = False,
+) -> None:
+    """Evaluate the chosen level on the test set.
+
+    The level with the highest mean validation accuracy; of a study that holds no images out, every level, since another
+    study chose them. Every run of the study, or of the level that is named, must be there. The first seed's model is
+    kept.
+    """
+    from labbook.studies import final_test as test
+    from labbook.studies.results import ensure
+
+    if views not in (known := the_lab().views):
+        raise ConfigError(
+            f"views: {shown(views)} is not known{did_you_mean(views, known)}. Allowed: {', '.join(known)}.")
+    found = ensure(study, train=False)
+    if level is not None and level not in found.levels:
+        raise LabError(
+            f"level: no finished run of {shown(level)}{did_you_mean(level, found.levels)}. "
+            f"There are: {', '.join(found.levels)}."
+        )
+    (test.evaluate_again if again else test.evaluate)(found, level, views)
 
 
 @app.command()
@@ -172,8 +185,8 @@ def reproduce(
     """
     from labbook.studies import reproduction
 
-    def train(configs: list[studies.RunConfig]) -> list[str]:
-        return packing.execute_packed(configs, "cpu")
+    def train(configs: list[Config]) -> list[str]:
+        return engine.execute(configs, "cpu")
 
     found, failures, path = reproduction.reproduce(count, seed, train)
     print(reproduction.table(found))

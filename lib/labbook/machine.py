@@ -1,11 +1,10 @@
-"""What this machine's processor is, as far as it decides how fast a run is."""
+"""What this machine is: its processor, as far as it decides how fast a run is and how it rounds, cores, memory."""
 
 from __future__ import annotations
 
 import os
 import platform
 import re
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -36,16 +35,28 @@ def cpu_description() -> dict[str, Any]:
     } | ({"held_to": held_to} if held_to in HELD_TO else {})
 
 
-def compiler() -> str:
-    """The C++ compiler that ``torch.compile`` calls: ``CXX``, or g++."""
-    return (os.environ.get("CXX") or "g++").split()[0]
-
-
-def has_compiler() -> bool:
-    """Whether :func:`compiler` is here."""
-    return shutil.which(compiler()) is not None
-
-
 def cores() -> int:
-    """The processor cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """The processor cores that this process may use, at most as many as its container is granted."""
+    from loky import cpu_count  # counts affinity, quota and the user's limit
+
+    return cpu_count()
+
+
+def free_memory() -> float:
+    """The free memory in GB, at most what this process's container (cgroup v2) is granted and does not need."""
+    import psutil
+
+    free = psutil.virtual_memory().available
+    if (limit := _granted("memory.max", r"(\d+)")) and (used := _granted("memory.current", r"(\d+)")):
+        cached = _granted("memory.stat", r"inactive_file (\d+)") or 0  # of files, given back when asked for
+        free = min(free, limit - used + cached)
+    return free / 1e9
+
+
+def _granted(name: str, pattern: str, folder: Path = Path("/sys/fs/cgroup")) -> int | None:
+    """The number in a file of what a Linux container is granted and uses; None where it is not there or not limited."""
+    try:
+        found = re.search(rf"^{pattern}$", (folder / name).read_text(), re.M)
+    except OSError:
+        return None
+    return int(found[1]) if found else None

@@ -7,21 +7,18 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-VARIABLE = "CIFARLAB_RESULTS"
+MARK = "labbook.toml"
+VARIABLE = "LABBOOK_RESULTS"
 
 
 def project_root() -> Path:
-    """The folder that holds ``lib/``, ``notebooks/`` and ``studies/`` (the package is installed editable)."""
-    return Path(__file__).resolve().parents[2]
+    """The nearest folder from the working directory upwards that holds ``labbook.toml``.
 
-
-def results_root() -> Path:
-    """``$CIFARLAB_RESULTS``, else ``results/``; a relative path counts from the project.
-
-    Kernels run in ``notebooks/`` and papermill wherever it is called: counting from there, one name would mean two
-    folders.
+    From anywhere else it is the project that this library is part of (it is installed editable).
     """
-    return project_root() / (os.environ.get(VARIABLE) or "results")
+    here = Path.cwd()
+    home = Path(__file__).resolve().parents[2]
+    return next((folder for folder in (here, *here.parents) if (folder / MARK).is_file()), home)
 
 
 @contextlib.contextmanager
@@ -35,7 +32,17 @@ def results_in(folder: Path) -> Iterator[None]:
         os.environ.pop(VARIABLE) if before is None else os.environ.update({VARIABLE: before})
 
 
+def results_root() -> Path:
+    """``$LABBOOK_RESULTS``, else ``results/``; a relative path counts from the project.
+
+    Kernels run in ``notebooks/`` and papermill wherever it is called: counting from there, one name would mean two
+    folders.
+    """
+    return project_root() / os.path.expanduser(os.environ.get(VARIABLE) or "results")
+
+
 def runs_folder() -> Path:
+    """Where the result files lie, one a run."""
     return results_root() / "runs"
 
 

@@ -8,8 +8,6 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
-from cifarlab.config import RunConfig
-
 from labbook.errors import ConfigError, did_you_mean, shown
 
 # The first line of every notebook's parameters cell, and of the cell that papermill injects after it.
@@ -18,7 +16,7 @@ INJECTED = "# Parameters"
 # True or False, though declared as None: the study's own parameters decide.
 SWITCHES = {"train", "side_studies"}
 # A page's note on its studies says how these were changed.
-SAID_ELSEWHERE = {*RunConfig.model_fields, *SWITCHES, "preset", "seeds"}
+SAID_ELSEWHERE = {*SWITCHES, "preset", "seeds"}
 KINDS = {bool: "True or False", int: "a whole number", float: "a number", str: "text", list: "a list"}
 
 

@@ -8,35 +8,33 @@ import platform
 import re
 import subprocess
 import sys
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from labbook.lab import Config, Lab, the_lab
 from labbook.machine import cpu_description
 from labbook.paths import project_root
 from labbook.runs import digests
 
-# The modules that can change a run's numbers.
-NUMERIC_MODULES = tuple(f"cifarlab.{name}" for name in (
-    "data", "models", "optimizers", "precision", "schedules", "speednet", "streams", "training", "winograd"))
-
 
 def code_digest() -> str:
     """The digest of the lab's numeric modules."""
-    return digests.code_digest(NUMERIC_MODULES)
+    return digests.code_digest(tuple(the_lab().numeric_modules))
 
 
-def digests_of(facts: dict[str, Any]) -> set[str]:
+def digests_of(facts: Mapping[str, Any]) -> set[str]:
     """The digests of the code that made a run: one, or more where it was resumed by other code than began it."""
-    return {facts["code_digest"], *(sitting["code_digest"] for sitting in facts.get("sittings", []))}
+    return {facts["code_digest"], *(sitting["code_digest"] for sitting in facts.get("sittings", ()))}
 
 
-def made_by(facts: dict[str, Any], run_id: str = "") -> digests.Code:
+def made_by(facts: Mapping[str, Any], run_id: str = "") -> digests.Code:
     """Whose code made a run in all its sittings: today's, earlier code that gives the same numbers, or other."""
     return digests.made_by(digests_of(facts), run_id, code_digest())
 
 
-def made_by_todays_code(facts: dict[str, Any], run_id: str = "") -> bool:
+def made_by_todays_code(facts: Mapping[str, Any], run_id: str = "") -> bool:
     """Whether a run's numbers are those of today's code: made by it, or by earlier code that gives the same."""
     return made_by(facts, run_id) != "other"
 
@@ -53,12 +51,10 @@ def _git(*arguments: str) -> str | None:
     return answer.stdout.strip()
 
 
-def peak_memory(device: Any = None) -> dict[str, int]:
-    """The largest memory so far: of the GPU's tensors where ``device`` is one, else this process's resident size."""
-    if device is not None and device.type == "cuda":
-        import torch
-
-        return {"peak_memory_bytes": torch.cuda.max_memory_allocated(device)}
+def peak_memory(lab: Lab, device: Any) -> dict[str, int]:
+    """The largest memory so far: of the device where it counts its own, else this process's resident size."""
+    if (own := lab.peak_memory(device)) is not None:
+        return {"peak_memory_bytes": own}
     try:
         # Linux's ru_maxrss begins at the peak of the process that started this one.
         peak = int(re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text(encoding="utf-8"))[1]) * 1024
@@ -75,27 +71,17 @@ def forget_peak_memory() -> None:
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
 
 
-def describe(device: Any, threads: int, dataset_md5: str | None) -> dict[str, Any]:
-    """Return the provenance of a run that is about to be recorded; ``device`` is a ``torch.device``."""
-    import torch
-
-    on_gpu = device.type == "cuda"
+def describe(lab: Lab, config: Config, device: Any, threads: int) -> dict[str, Any]:
+    """Return the provenance of a run that is about to be recorded."""
     # Results are data, made by this code: writing one does not make the tree another.
     changed = _git("status", "--porcelain", "--", ".", ":(exclude)results")
     return {
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "device": torch.cuda.get_device_name(device) if on_gpu else "cpu",
         "cpu": cpu_description(),
         "threads": threads,
         "platform": f"{platform.system()} {platform.machine()}",
-        "versions": {
-            "python": platform.python_version(),
-            "torch": version("torch"),
-            "torchvision": version("torchvision"),
-            "numpy": version("numpy"),
-        },
-        "dataset_md5": dataset_md5,
+        "versions": {"python": platform.python_version()} | {name: version(name) for name in lab.packages},
         "git_commit": _git("rev-parse", "HEAD"),
         "git_clean": None if changed is None else changed == "",
         "code_digest": code_digest(),
-    }
+    } | lab.facts(config, device)

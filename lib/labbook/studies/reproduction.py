@@ -20,8 +20,9 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from labbook.errors import LabError
+from labbook.lab import the_lab
 from labbook.paths import results_in, results_root, scratch_folder
-from labbook.runs import provenance, store
+from labbook.runs import files, provenance, store
 
 # What is narrow and short enough to be trained again in minutes.
 WIDEST, LONGEST = 16, 5
@@ -60,7 +61,7 @@ def candidates(results: Sequence[store.Result]) -> list[store.Result]:
     return [
         result for result in results
         if result.config["width"] <= WIDEST and result.config["epochs"] <= LONGEST
-        and result.provenance["device"] == "cpu" and result.provenance["threads"] == 1
+        and result.provenance.device == "cpu" and result.provenance.threads == 1
         and result.config["val_images"] and not result.final.diverged
     ]
 
@@ -111,7 +112,7 @@ def compared(committed: store.Result, again: store.Result, seeds: Sequence[float
     """Lay a run beside its repetition; ``seeds`` are the final accuracies of all committed seeds of that setting."""
     low, high = prediction_interval(seeds) or (None, None)
     return Reproduced(
-        id=committed.id, same_kind=kind(committed.provenance) == kind(again.provenance),
+        id=committed.id, same_kind=kind(committed.facts) == kind(again.facts),
         identical=same_numbers(committed, again), committed=committed.final.val_accuracy,
         again=again.final.val_accuracy, low=low, high=high, seeds=len(seeds),
     )
@@ -137,20 +138,19 @@ def reproduce(
     Raises:
         LabError: there is nothing to train again, or every run failed.
     """
-    from labbook.studies.study import RunConfig
 
     results = store.read_all()
     chosen = sample(results, count, seed)
     folder = scratch_folder() / "reproduced" / provenance.code_digest()
     with results_in(folder):
-        failures = train([RunConfig.of(**result.config) for result in chosen])
+        failures = train([the_lab().config.of(**result.config) for result in chosen])
         again = {result.id: store.read(result.id) for result in chosen}
     found = [compared(result, again[result.id], siblings(result, results)) for result in chosen if again[result.id]]
     if not found:
         raise LabError("no run could be trained again:\n" + "\n".join(failures))
-    made = next(run.provenance for run in again.values() if run)
+    made = next(run.provenance.model_dump(exclude_unset=True) for run in again.values() if run)
     path = results_root() / "reproduced" / f"{slug(made)}.json"
-    store.write_text(path, json.dumps({
+    files.write_text(path, json.dumps({
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "cpu": made["cpu"], "versions": made["versions"], "code_digest": made["code_digest"],
         "count": count, "seed": seed, "candidates": len(candidates(results)),

@@ -8,15 +8,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
-from cifarlab.config import RunConfig
 from pydantic import ValidationError
 
 from labbook import strict_yaml
 from labbook.errors import ConfigError, shown
+from labbook.lab import Config
 from labbook.paths import runs_folder
 from labbook.runs import provenance, store
-from labbook.runs.execution import RunFailedError, execute_all
-from labbook.runs.packing import execute_packed
+from labbook.runs.engine import RunFailedError, execute
 from labbook.studies.study import SEEDS, Study, StudyError, load, parted
 
 
@@ -33,7 +32,7 @@ class StudyResults:
     study: Study
     runs: pd.DataFrame
     history: pd.DataFrame
-    configs: dict[str, RunConfig]
+    configs: dict[str, Config]
     gradients: pd.DataFrame
     provenance: dict[str, dict[str, Any]]
     missing: tuple[str, ...]
@@ -76,7 +75,7 @@ class StudyResults:
         """The number of seeds of each of :attr:`levels`."""
         return [len(self.values("val_accuracy", level)) for level in self.levels]
 
-    def config_of(self, level: str) -> RunConfig:
+    def config_of(self, level: str) -> Config:
         """The configuration of one of the level's runs: they differ by their seed only."""
         return self.configs[self.runs[self.runs["level"] == level]["id"].iloc[0]]
 
@@ -123,7 +122,7 @@ def ensure(
     changed = _changed(study, seeds, levels, preset=preset, **overrides)
     wanted = study.runs(levels, seeds, preset, **overrides)
     for name, value in overrides.items():
-        # A field without effect beside others takes a value of its own: see RunConfig.
+        # A field without effect beside others takes a value of its own: see the lab's configuration.
         if value is not None and all(getattr(config, name) != value for _, config in wanted):
             raise StudyError(
                 f"{name}: {shown(value)} would change nothing: beside its other settings no run of study "
@@ -131,9 +130,7 @@ def ensure(
             )
     if bool(changed) if train is None else train:
         runs = [config for _, config in wanted]
-        failures = (
-            execute_packed(runs, device) if executor is None else execute_all(runs, executor, device, threads))
-        if failures:
+        if failures := execute(runs, device, executor=executor, threads=threads):
             raise RunFailedError("\n".join(failures))
     rows, results, missing_ids = [], {}, []
     for level, config in wanted:
@@ -159,7 +156,7 @@ def ensure(
     history = store.history_frame(finished).merge(runs[["id", "level", "seed"]], on="id")
     return StudyResults(
         study, runs, history, {config.id: config for _, config in wanted if config.id in results},
-        _gradients(results, runs), {run_id: result.provenance for run_id, result in results.items()},
+        _gradients(results, runs), {run_id: result.facts for run_id, result in results.items()},
         tuple(missing_ids), changed,
     )
 

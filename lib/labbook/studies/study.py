@@ -7,11 +7,11 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from cifarlab.config import PRESETS, RunConfig
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from labbook import strict_yaml
 from labbook.errors import LabError, did_you_mean, shown
+from labbook.lab import Config, the_lab
 from labbook.paths import project_root
 
 
@@ -32,7 +32,6 @@ Fields = dict[str, Annotated[Any, AfterValidator(_plain)]]
 SEEDS = TypeAdapter(Seeds)
 CROSS = " / "
 # Fields that are a part of a run's epochs.
-SHARES = ("warmup_epochs", "low_resolution_epochs", "whitening_bias_epochs")
 
 
 def joined(main: str, setting: str) -> str:
@@ -52,9 +51,9 @@ def known_preset(preset: Any) -> str:
     Raises:
         StudyError: the lab has none of that name.
     """
-    if preset not in list(PRESETS):
+    if preset not in (known := list(the_lab().presets)):
         raise StudyError(
-            f"preset: {shown(preset)} is not known{did_you_mean(preset, list(PRESETS))}. Allowed: {', '.join(PRESETS)}."
+            f"preset: {shown(preset)} is not known{did_you_mean(preset, known)}. Allowed: {', '.join(known)}."
         )
     return preset
 
@@ -199,7 +198,7 @@ class Study(BaseModel):
         """The fields of a run that every level sets: what the study is about, so no parameter reaches them."""
         return set.intersection(*(set(settings) for settings in self.levels.values()))
 
-    def config(self, level: str, seed: int, preset: str | None = None, **overrides: Any) -> RunConfig:
+    def config(self, level: str, seed: int, preset: str | None = None, **overrides: Any) -> Config:
         """The run of one level and seed. ``overrides`` whose value is None are left to the preset.
 
         Another preset than the study's own is a budget that wins over ``fixed``. Nothing wins over what a level sets:
@@ -215,23 +214,24 @@ class Study(BaseModel):
                 f"Known: {', '.join(self.levels)}."
             )
         preset = self.preset if preset is None else known_preset(preset)
-        own, of_level = PRESETS[self.preset] | self.fixed, self.levels[level]
-        budget = PRESETS[preset] if preset != self.preset else {}
+        presets = the_lab().presets
+        own, of_level = dict(presets[self.preset]) | self.fixed, self.levels[level]
+        budget = presets[preset] if preset != self.preset else {}
         given = {name: value for name, value in overrides.items() if value is not None}
         values = own | budget | given | of_level | {"seed": seed}
         planned = (own | of_level)["epochs"]
-        return RunConfig.of(**_with_shares(values, planned, as_given=given.keys() - of_level.keys()))
+        return the_lab().config.of(**_with_shares(values, planned, as_given=given.keys() - of_level.keys()))
 
     def runs(
         self, levels: Sequence[str] | None = None, seeds: Sequence[int] | None = None,
         preset: str | None = None, **overrides: Any,
-    ) -> list[tuple[str, RunConfig]]:
+    ) -> list[tuple[str, Config]]:
         """Every (level, configuration), seed by seed, so that an unfinished study already has every level.
 
         Raises:
             StudyError: two levels would be the same run.
         """
-        runs: dict[str, tuple[str, RunConfig]] = {}
+        runs: dict[str, tuple[str, Config]] = {}
         for seed in self.seeds if seeds is None else seeds:
             for level in self.levels if levels is None else levels:
                 config = self.config(level, seed, preset, **overrides)
@@ -334,11 +334,11 @@ def _sentence(problem: Any) -> str:
 
 
 def _with_shares(values: dict[str, Any], planned: int, as_given: Collection[str]) -> dict[str, Any]:
-    """A run's fields, where it gets other epochs than ``planned`` with ``SHARES`` that keep their share of them.
+    """A run's fields, where it gets other epochs than ``planned`` with fields that keep their share of them.
 
     Those in ``as_given`` stay as they are.
     """
-    default, epochs = RunConfig.model_fields, values["epochs"]
+    default, epochs = the_lab().config.model_fields, values["epochs"]
     try:
         share = epochs / planned
     except (TypeError, OverflowError):   # no number of epochs: it is refused with the other fields
@@ -346,4 +346,5 @@ def _with_shares(values: dict[str, Any], planned: int, as_given: Collection[str]
     if share == 1 or type(epochs) is not int or epochs <= 0:
         return values
     return values | {
-        name: values.get(name, default[name].default) * epochs / planned for name in SHARES if name not in as_given}
+        name: values.get(name, default[name].default) * epochs / planned
+        for name in the_lab().config.shares if name not in as_given}

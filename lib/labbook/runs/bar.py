@@ -1,4 +1,4 @@
-"""The progress bar over many runs: it counts runs, and moves, and reckons the time left, by their arithmetic."""
+"""The progress bar over many runs: it counts runs, and moves by how much work each is."""
 
 from __future__ import annotations
 
@@ -8,36 +8,27 @@ from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Self
 
-from cifarlab.config import RunConfig
+from tqdm import tqdm
+
+from labbook.lab import Config, the_lab
+from labbook.runs.scratch import Progress
 
 EVERY_SECONDS = 5.0
-
-
-def work(configs: Sequence[RunConfig]) -> dict[str, float]:
-    """Floating-point operations of each run, by id; runs that differ by their seed are counted once."""
-    from cifarlab.summary import training_flops  # imports torch, which who only looks at results does not need
-
-    counted: dict[RunConfig, float] = {}
-    for config in configs:
-        alike = config.with_(seed=0)
-        if alike not in counted:
-            counted[alike] = training_flops(alike)
-    return {config.id: counted[config.with_(seed=0)] for config in configs}
 
 
 class RunsBar:
     """A context manager that draws the bar on stderr, and removes it at its end.
 
-    ``progress`` says of runs under way how many epochs are finished and asked for
-    (:func:`labbook.runs.execution.progress`); it is asked every few seconds, so the bar moves within a long run too. What
-    was finished before counts as done, and not as speed.
+    ``progress`` says of runs under way how many epochs are finished (:func:`labbook.runs.scratch.progress`); it is
+    asked every few seconds, so the bar moves within a long run too. What was finished before counts as done, and not
+    as speed.
     """
 
-    def __init__(self, configs: Sequence[RunConfig], progress: Callable[[], Mapping[str, Mapping[str, int]]]):
-        from tqdm import tqdm
-
-        self.work, self.progress = work(configs), progress
+    def __init__(self, configs: Sequence[Config], progress: Callable[[], Mapping[str, Progress]]) -> None:
+        self.work = {config.id: the_lab().work(config) for config in configs}
+        self.progress = progress
         self.finished: set[str] = set()
+        self.shares: dict[str, float] = {}
         self.over = threading.Event()
         self.bar = tqdm(
             total=sum(self.work.values()), initial=self._done(), file=sys.stderr, disable=not configs, leave=False,
@@ -73,11 +64,11 @@ class RunsBar:
         return f"{len(self.finished)}/{len(self.work)} runs"
 
     def _done(self) -> float:
-        under_way = {run_id: state["epochs"] / state["of"] for run_id, state in self.progress().items()}
-        return sum(
-            work * (1.0 if run_id in self.finished else under_way.get(run_id, 0.0))
-            for run_id, work in self.work.items()
-        )
+        now = {run_id: found.epochs / found.of for run_id, found in self.progress().items()}
+        now |= dict.fromkeys(self.finished, 1.0)
+        # A run's note goes a moment before its end is known here: the bar never moves back.
+        self.shares = {run_id: max(now.get(run_id, 0.0), self.shares.get(run_id, 0.0)) for run_id in self.work}
+        return sum(work * self.shares[run_id] for run_id, work in self.work.items())
 
     def _follow(self) -> None:
         while not self.over.wait(EVERY_SECONDS):
