@@ -205,3 +205,23 @@ def test_runs_that_share_no_seeds_are_compared_by_welchs_interval():
     assert (found.mean, found.n) == (pytest.approx(0.75), 3)
     assert found.half_width == pytest.approx(0.6292 * 3.447, rel=1e-3)
     assert math.isnan(stats.unpaired_difference(a, b[:1]).low)
+
+
+def test_intervals_and_ps_are_those_of_scipy_and_statsmodels():
+    from scipy import stats as scipy_stats
+    from statsmodels.stats.multitest import multipletests
+    from statsmodels.stats.weightstats import ttost_paired
+
+    generator = np.random.default_rng(0)
+    values = {level: pd.Series(generator.normal(mean, 1, 7)) for level, mean in (("a", 0), ("b", 0.3), ("c", 2))}
+    found = stats.compare(values, "a", same_within=0.5)
+    ps = [scipy_stats.ttest_rel(values[c.level], values["a"]).pvalue for c in found]
+    assert [c.p for c in found] == pytest.approx(ps, rel=1e-9)
+    assert [c.p_holm for c in found] == pytest.approx(multipletests(ps, method="holm")[1], rel=1e-9)
+    for comparison in found:
+        same = ttost_paired(values[comparison.level], values["a"], -0.5, 0.5)[0]
+        assert comparison.p_same == pytest.approx(same, rel=1e-9)
+        ends = scipy_stats.ttest_rel(values[comparison.level], values["a"]).confidence_interval()
+        assert (comparison.difference.low, comparison.difference.high) == pytest.approx(tuple(ends), rel=1e-9)
+    many = [*generator.uniform(0, 0.2, 20), 1.0, 0.01, 0.01]
+    assert stats.holm(many) == pytest.approx(multipletests(many, method="holm")[1], rel=1e-12)

@@ -27,13 +27,31 @@ LINES = ("-", "--", "-.", ":", "-", "--", "-.", ":", "--")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", "*")
 INK, FAINT = "#222222", "#666666"
 STYLE = {
-    "figure.facecolor": "white", "axes.facecolor": "white", "axes.grid": True, "grid.alpha": 0.25,
+    "figure.facecolor": "none", "axes.facecolor": "none", "savefig.facecolor": "none",
+    "axes.grid": True, "grid.alpha": 0.25,
     "axes.spines.top": False, "axes.spines.right": False, "axes.titlesize": "medium", "axes.titlelocation": "left",
     "legend.frameon": False, "legend.fontsize": "small", "font.size": 10.5, "svg.fonttype": "path",
     # A fixed salt: the same figure has the same bytes, so a rebuilt site differs only where its content does.
     "svg.hashsalt": "cifarlab",
 }
 BAND_FROM = 3   # seeds
+PALE = {"conv": "#CFE3F1", "pool": "#F8DCC4", "linear": "#CDEBDD", "block": "#E3EDF5"}
+# On figures' pale grounds in both themes: not among those that change.
+ON_PALE = "#232323"
+# How a drawing looks on a dark page: its colours there, by those that it is drawn in. It has no ground of its own.
+ON_DARK = {
+    "#000000": "#e8e8e8", INK: "#dddddd", FAINT: "#a6a6a6", "#ffffff": "#14181e", "#b0b0b0": "#8a8a8a",
+    COLOURS[0]: "#4aa3df", COLOURS[7]: "#d9689b",
+    PALE["conv"]: "#1f3f57", PALE["pool"]: "#5c3b22", PALE["linear"]: "#1f4c3a", PALE["block"]: "#243a4d",
+}
+
+
+def dark_rules() -> str:
+    """The style by which a drawing follows the colour scheme of the page that shows it: CSS for an SVG."""
+    rules = "".join(
+        f"[style*='{kind}: {old.lower()}']{{{kind}:{new}!important}}"
+        for old, new in ON_DARK.items() for kind in ("fill", "stroke"))
+    return f"@media (prefers-color-scheme:dark){{:root{{fill:{ON_DARK['#000000']}}}{rules}}}"
 
 
 def look(number: int) -> tuple[str, str, str]:
@@ -61,7 +79,7 @@ class BookFigure(Figure):
         buffer = io.StringIO()
         with matplotlib.rc_context(STYLE):
             self.savefig(buffer, format="svg", metadata={"Date": None})
-        return buffer.getvalue()
+        return buffer.getvalue().replace("<defs>", f"<style>{dark_rules()}</style>\n <defs>", 1)
 
     def _repr_svg_(self) -> str:
         return self._svg
@@ -268,9 +286,6 @@ def _arrow(axis: Axes, start: tuple[float, float], end: tuple[float, float], cur
                                    connectionstyle=f"arc3,rad={curve}"))
 
 
-PALE = {"conv": "#CFE3F1", "pool": "#F8DCC4", "linear": "#CDEBDD", "block": "#E3EDF5"}
-
-
 def architecture(rows: Sequence[Mapping]) -> BookFigure:
     """A network from top to bottom, residual blocks with their shortcuts.
 
@@ -341,7 +356,7 @@ def confusion(matrix: np.ndarray, classes: Sequence[str]) -> BookFigure:
     for row, column in np.ndindex(*matrix.shape):
         dark = errors[row, column] > 0.6 * errors.max()
         axis.text(column, row, f"{matrix[row, column]}", ha="center", va="center", fontsize=8,
-                  color="white" if dark else INK, fontweight="bold" if row == column else "normal")
+                  color="#fefefe" if dark else ON_PALE, fontweight="bold" if row == column else "normal")
     axis.set_xticks(range(len(classes)), classes, rotation=45, ha="right")
     axis.set_yticks(range(len(classes)), classes)
     axis.set(xlabel="predicted class", ylabel="true class")

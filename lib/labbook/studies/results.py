@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
@@ -75,14 +76,21 @@ class StudyResults:
         """The number of seeds of each of :attr:`levels`."""
         return [len(self.values("val_accuracy", level)) for level in self.levels]
 
+    @functools.cached_property
+    def _by_level(self) -> dict[str, pd.DataFrame]:
+        """The runs of each level, indexed by seed: a page asks for them thousands of times."""
+        return {level: rows.set_index("seed").sort_index() for level, rows in self.runs.groupby("level", sort=False)}
+
     def config_of(self, level: str) -> Config:
         """The configuration of one of the level's runs: they differ by their seed only."""
-        return self.configs[self.runs[self.runs["level"] == level]["id"].iloc[0]]
+        return self.configs[self._by_level[level]["id"].iloc[0]]
 
     def values(self, column: str, level: str) -> pd.Series:
         """One final figure of a level's runs that did not diverge, indexed by seed."""
-        rows = self.runs[(self.runs["level"] == level) & ~self.runs["diverged"]]
-        return rows.set_index("seed")[column].sort_index()
+        rows = self._by_level.get(level)
+        if rows is None:
+            rows = self.runs.iloc[:0].set_index("seed")
+        return rows.loc[~rows["diverged"].astype(bool), column]
 
     def older_code(self) -> list[str]:
         """Ids of results that were made by other code than today's."""

@@ -60,7 +60,7 @@ def mean_interval(values: Sequence[float] | pd.Series) -> Estimate:
     Raises:
         ValueError: there is no value.
     """
-    from scipy import stats as scipy_stats  # half a second to import, and a training run needs none of it
+    from scipy.special import stdtrit  # a run's curves are drawn without it
 
     array = np.asarray(values, dtype=float)
     if not len(array):
@@ -68,11 +68,9 @@ def mean_interval(values: Sequence[float] | pd.Series) -> Estimate:
     mean = float(array.mean())
     if len(array) < 2:
         return Estimate(mean, math.nan, math.nan, len(array))
-    error = float(scipy_stats.sem(array))
-    if error == 0:
-        return Estimate(mean, mean, mean, len(array))
-    low, high = scipy_stats.t.interval(CONFIDENCE, len(array) - 1, loc=mean, scale=error)
-    return Estimate(mean, float(low), float(high), len(array))
+    error = float(array.std(ddof=1)) / math.sqrt(len(array))
+    reach = error * float(stdtrit(len(array) - 1, (1 + CONFIDENCE) / 2))
+    return Estimate(mean, mean - reach, mean + reach, len(array))
 
 
 def paired_difference(a: pd.Series, b: pd.Series) -> Estimate:
@@ -197,9 +195,7 @@ def compare_pairs(
     Raises:
         KeyError: a level has no values.
     """
-    from scipy import stats as scipy_stats
-    from statsmodels.stats.multitest import multipletests
-    from statsmodels.stats.weightstats import ttost_paired
+    from scipy.special import stdtr  # SciPy's tests check and wrap their arguments for a hundred times as long
 
     rows = []
     for level, reference in pairs:
@@ -208,11 +204,11 @@ def compare_pairs(
         lost = len(both) - difference.n
         p = p_same = effect = math.nan
         if difference.n >= 2:
-            a, b = (part.to_numpy(float) for part in _paired(values[level], values[reference]))
             spread = scatter(values[level], values[reference])
             if spread > TIE:
-                p = float(scipy_stats.ttest_rel(a, b).pvalue)
-                p_same = float(ttost_paired(a, b, -same_within, same_within)[0])
+                error, freedom = spread / math.sqrt(difference.n), difference.n - 1
+                p = 2 * float(stdtr(freedom, -abs(difference.mean) / error))
+                p_same = float(stdtr(freedom, (abs(difference.mean) - same_within) / error))
                 if difference.n >= FEWEST_FOR_EFFECT_SIZE:
                     effect = difference.mean / spread * _unbiased(difference.n - 1)
             else:
@@ -222,9 +218,9 @@ def compare_pairs(
         rows.append((level, reference, difference, p, p_same, effect, lost))
     family = [1.0 if math.isnan(row[3]) else row[3] for row in rows]
     family += [1.0] * (planned - len(family))
-    corrected = multipletests(family, method="holm")[1] if family else ()
+    corrected = holm(family)
     return [
-        Comparison(level, reference, difference, p, math.nan if math.isnan(p) else float(p_holm), p_same, same_within,
+        Comparison(level, reference, difference, p, math.nan if math.isnan(p) else p_holm, p_same, same_within,
                    effect, lost)
         for (level, reference, difference, p, p_same, effect, lost), p_holm in zip(rows, corrected, strict=False)
     ]
@@ -323,11 +319,11 @@ class Difference:
 
 def _one_sided(beyond: float, error: float, freedom: float) -> float:
     """Twice the one-sided p of a mean that lies ``beyond`` a bound: to be held against 0.05, as two-sided ones are."""
-    from scipy import stats as scipy_stats
+    from scipy.special import stdtr
 
     if math.isnan(error):
         return math.nan
-    return 1.0 if error < TIE else min(1.0, 2 * float(scipy_stats.t.sf(beyond / error, freedom)))
+    return 1.0 if error < TIE else min(1.0, 2 * float(stdtr(freedom, -beyond / error)))
 
 
 def differences(values: Mapping[str, pd.Series], pairs: Sequence[tuple[str, str]]) -> list[Difference]:
@@ -335,8 +331,7 @@ def differences(values: Mapping[str, pd.Series], pairs: Sequence[tuple[str, str]
 
     A level without values has none: its comparisons are NaN.
     """
-    from scipy import stats as scipy_stats
-    from scipy.special import gammaln
+    from scipy.special import gammaln, stdtr, stdtrit
 
     if not pairs:
         return []
@@ -353,8 +348,8 @@ def differences(values: Mapping[str, pd.Series], pairs: Sequence[tuple[str, str]
         freedom = parts.sum(axis=0) ** 2 / (parts ** 2 / (n - 1)).sum(axis=0)
         difference = mean[0] - mean[1]
         tie = error < TIE
-        reach = np.where(tie, 0.0, scipy_stats.t.ppf((1 + CONFIDENCE) / 2, freedom) * error)
-        p = np.where(tie, 1.0, 2 * scipy_stats.t.sf(np.abs(difference) / error, freedom))
+        reach = np.where(tie, 0.0, stdtrit(freedom, (1 + CONFIDENCE) / 2) * error)
+        p = np.where(tie, 1.0, 2 * stdtr(freedom, -np.abs(difference) / error))
         unbiased = np.exp(gammaln(freedom / 2) - gammaln((freedom - 1) / 2)) * np.sqrt(2 / freedom)
         effect = np.where(tie, math.nan, difference / np.sqrt(variance.mean(axis=0)) * unbiased)
     return [
@@ -374,12 +369,12 @@ def p_reaches(values: Sequence[float] | pd.Series, target: float) -> float:
 
 def holm(p: Sequence[float]) -> list[float]:
     """Holm's correction (1979) of a whole family. NaN, of what cannot be tested yet, counts as 1 and stays NaN."""
-    from statsmodels.stats.multitest import multipletests
-
-    if not len(p):
-        return []
-    corrected = multipletests([1.0 if math.isnan(one) else one for one in p], method="holm")[1]
-    return [math.nan if math.isnan(one) else float(found) for one, found in zip(p, corrected, strict=True)]
+    array = np.asarray(p, dtype=float)
+    order = np.argsort(np.where(np.isnan(array), 1.0, array), kind="stable")
+    smallest = np.where(np.isnan(array), 1.0, array)[order] * np.arange(len(array), 0, -1)
+    corrected = np.empty(len(array))
+    corrected[order] = np.minimum(1.0, np.maximum.accumulate(smallest))
+    return [math.nan if math.isnan(one) else float(found) for one, found in zip(array, corrected, strict=True)]
 
 
 @dataclass(frozen=True)

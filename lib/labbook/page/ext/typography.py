@@ -6,6 +6,7 @@ import re
 from itertools import groupby
 
 from docutils import nodes
+
 from labbook.page.typography import MINUS
 
 SPACE = "\N{NO-BREAK SPACE}"

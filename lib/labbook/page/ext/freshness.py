@@ -12,22 +12,25 @@ import hashlib
 import os
 from pathlib import Path
 
-INPUTS = ("lib/**/*.py", "studies/*.yml", "notebooks/*.ipynb", "_ext/*.py", "results/data/*", "results/original/*",
-          "results/published/*", "results/bench*/**/*", "book/references.bib", "book/_static/*", "site_extra/**/*")
+from labbook.paths import VARIABLE
+
+# What pages read, from the project's root. A pattern is matched below the root, whose own name may have brackets in it.
+INPUTS = ("labbook.toml", "lib/**/*.py", "studies/*", "notebooks/*.ipynb", "examples/**/*.py", "examples/**/*.yml",
+          "examples/**/*.ipynb", "book/**/*", "site_extra/**/*", "results/*.*", "results/data/*", "results/original/*",
+          "results/published/*", "results/bench*/**/*")
 RESULTS = ("runs/*", "predictions/*", "models/*")
 
 
 def inputs_digest(root: Path) -> str:
     """A digest of the names and contents of everything that pages read."""
     digest = hashlib.sha256()
-    results = root / (os.environ.get("LABBOOK_RESULTS") or "results")
+    results = root / os.path.expanduser(os.environ.get(VARIABLE) or "results")
     for folder, patterns in ((root, INPUTS), (results, RESULTS)):
-        for pattern in patterns:
-            for path in sorted(folder.glob(pattern)):
-                if path.name.startswith(".") or not path.is_file():
-                    continue  # a result that is being written, or a folder
-                digest.update(f"{path.relative_to(folder)}\0".encode())
-                digest.update(hashlib.sha256(path.read_bytes()).digest())
+        for path in sorted({path for pattern in patterns for path in folder.glob(pattern)}):
+            if path.name.startswith(".") or not path.is_file():
+                continue  # a result that is being written, or a folder
+            digest.update(f"{path.relative_to(folder)}\0".encode())
+            digest.update(hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()
 
 
