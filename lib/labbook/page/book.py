@@ -189,6 +189,16 @@ def value(name: str, number: Any, spec: str | None = None) -> Any:
     return number
 
 
+def figure(name: str, drawn: Any) -> None:
+    """Keep a figure for the prose to place: ``{glue:figure} name``. Run alone, a chapter shows it below its cell."""
+    from IPython.display import display
+    from myst_nb import glue
+
+    glue(name, drawn, display=False)
+    if PAGE not in os.environ:
+        display(drawn)
+
+
 def _configuration(results: StudyResults, level: str) -> Any:
     return results.config_of(level).with_(seed=0)
 
