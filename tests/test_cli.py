@@ -10,7 +10,7 @@ import pytest
 import torch
 import typer
 from labbook import cli, terminal
-from labbook.runs import scratch, store
+from labbook.runs import engine, scratch, store
 from labbook.studies import study as studies
 
 from tests import made
@@ -21,7 +21,7 @@ from tests.test_studies import GOOD, written
 def asked(monkeypatch) -> list:
     """Training replaced by nothing; the configurations that would have been trained."""
     configs = []
-    monkeypatch.setattr(packing, "execute_packed", lambda todo, *_: configs.extend(todo) or [])
+    monkeypatch.setattr(engine, "execute", lambda todo, *_, **__: configs.extend(todo) or [])
     return configs
 
 
@@ -85,7 +85,7 @@ def test_help_says_what_each_command_does(capsys, name):
 def test_a_device_that_is_not_there_is_refused_once_before_any_run(results, monkeypatch, capsys):
     if torch.cuda.is_available():
         pytest.skip("there is a GPU")
-    monkeypatch.setattr(execution, "execute_all", lambda *_, **__: pytest.fail("a run was started"))
+    monkeypatch.setattr(engine, "execute_one", lambda *_, **__: pytest.fail("a run was started"))
     assert cli.main(["results", "kernel", "--workers", "1", "--device", "cuda"]) == 2
     assert "device: 'cuda'" in capsys.readouterr().err
 
@@ -151,7 +151,7 @@ def test_a_budget_that_is_spent_says_what_is_left(mine, asked, capsys):
 
 
 def test_failures_make_the_exit_status_1(mine, monkeypatch, capsys):
-    monkeypatch.setattr(packing, "execute_packed", lambda *_: ["one failed"])
+    monkeypatch.setattr(engine, "execute", lambda *_, **__: ["one failed"])
     assert cli.main(["results"]) == 1
     assert "failed: 1; the next call tries again" in capsys.readouterr().err
 
@@ -170,6 +170,19 @@ def test_status_counts_what_is_done_missing_diverged_and_of_older_code(mine, cap
     store.path_of("x").with_suffix(".json.damaged").touch()
     assert cli.main(["status"]) == 1
     assert "set aside as damaged: x.json.damaged" in capsys.readouterr().out
+
+
+def test_status_says_how_far_runs_are_that_are_under_way_or_were_stopped(mine, capsys):
+    (_, first), (_, second), *_ = mine.runs()
+    scratch.scratch_folder().mkdir(parents=True)
+    for config, epochs in ((first, 0), (second, 1)):
+        scratch.note(config.id, epochs, 2)
+    with scratch.lock(first.id):
+        assert cli.main(["status"]) == 0
+    said = capsys.readouterr().out
+    assert f"{second.id} 1/2 (stopped)" in said
+    assert f"{first.id} 0/2" in said
+    assert f"{first.id} 0/2 (stopped)" not in said
 
 
 def test_status_names_every_study_and_counts_what_is_in_none(results, capsys):
@@ -194,9 +207,3 @@ def test_a_finished_run_is_not_under_way_and_results_tidies_up_after_it(mine, as
     assert not progress.exists()
     assert not checkpoint.exists()
     assert len(asked) == 3
-
-
-def test_a_project_adds_commands_of_its_own(tmp_path):
-    (tmp_path / "labbook.toml").write_text('lab = "a:B"\n[commands]\nfinal-test = "cifarbook.commands:final_test"\n')
-    assert cli.project_commands(tmp_path / "labbook.toml") == {"final-test": "cifarbook.commands:final_test"}
-    assert cli.project_commands(tmp_path / "none.toml") == {}

@@ -9,7 +9,7 @@ import pytest
 from cifarlab.config import RunConfig
 from labbook import cli
 from labbook.errors import LabError
-from labbook.runs import store
+from labbook.runs import engine, store
 from labbook.studies import reproduction
 
 from tests import made
@@ -86,13 +86,14 @@ def test_a_run_that_went_on_elsewhere_is_of_both_kinds():
 def test_the_command_trains_in_a_folder_of_its_own_and_writes_a_table(committed, results, monkeypatch, capsys):
     trained = []
 
-    def train(configs, *_):
+    def train(configs, device, threads):
+        assert (device, threads) == ("cpu", 1)
         for config in configs:
             trained.append(config.id)
             made.put(config, 0.80, **facts())
         return []
 
-    monkeypatch.setattr(packing, "execute_packed", train)
+    monkeypatch.setattr(engine, "execute", train)
     assert cli.main(["reproduce", "--count", "2", "--seed", "0"]) == 0
     said = capsys.readouterr().out
     path = results / "reproduced" / "some-cpu-2-ghz-avx2.json"
@@ -107,7 +108,7 @@ def test_the_command_trains_in_a_folder_of_its_own_and_writes_a_table(committed,
 
 
 def test_a_failure_is_exit_status_1_and_all_failing_is_a_sentence(committed, monkeypatch, capsys):
-    monkeypatch.setattr(packing, "execute_packed", lambda *_: ["some-id: out of memory"])
+    monkeypatch.setattr(engine, "execute", lambda *_, **__: ["some-id: out of memory"])
     assert cli.main(["reproduce", "--count", "1"]) == 2
     assert "no run could be trained again:\nsome-id: out of memory" in capsys.readouterr().err
 

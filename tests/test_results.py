@@ -126,7 +126,7 @@ def trained(monkeypatch) -> list[str]:
             made.put(config)
         return []
 
-    monkeypatch.setattr(reading, "execute_packed", train)
+    monkeypatch.setattr(reading, "execute", train)
     return ids
 
 
@@ -150,7 +150,7 @@ def test_what_exists_is_read_and_what_is_missing_is_trained_only_where_parameter
 
 
 def test_failures_are_raised_each_a_line(study, monkeypatch):
-    monkeypatch.setattr(reading, "execute_packed", lambda *_, **__: ["one: failed", "two: failed"])
+    monkeypatch.setattr(reading, "execute", lambda *_, **__: ["one: failed", "two: failed"])
     with pytest.raises(engine.RunFailedError, match="one: failed\ntwo: failed"):
         ensure(study, train=True)
 

@@ -1,4 +1,4 @@
-"""The command line ``labbook``: train what is missing, say what is there, train a sample again."""
+"""The command line ``labbook``: train what is missing, say what is there, read the test set, train a sample again."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ from labbook.runs import engine, scratch, store
 from labbook.studies import study as studies
 
 app = terminal.application(
-    "The runs of a lab book: train what is missing, say what is there, train a sample again.",
+    "The runs of a lab book: train what is missing, say what is there, read the test set, train a sample again.",
     {
         "results": "the next call goes on from the last finished epoch",
         "reproduce": "the next call goes on from the last finished epoch",
         "status": "nothing was changed",
+        "final-test": "what was evaluated is kept, and the next call evaluates the rest",
     },
 )
 
@@ -94,7 +95,7 @@ def results(
         # A process that was killed between writing its result and tidying up has left both.
         scratch.clear(run_id)
     print(f"{len(done)} runs are in the store, {len(todo)} to do", flush=True)
-    failures = engine.execute(todo, device, workers, budget)
+    failures = engine.execute(todo, device, workers, stop_after_seconds=budget)
     left = len(engine.missing(todo))
     if failures:
         print(f"failed: {len(failures)}; the next call tries again", file=sys.stderr)
@@ -123,7 +124,7 @@ def status(names: Names = None, preset: Preset = None) -> None:
         planned_ids += ids
         done = [found[run_id] for run_id in ids if run_id in found]
         moving = [
-            f"{run_id} {state['epochs']}/{state['of']}{'' if state['alive'] else ' (stopped)'}"
+            f"{run_id} {state.epochs}/{state.of}{'' if scratch.under_way(run_id) else ' (stopped)'}"
             for run_id, state in under_way.items() if run_id in ids and run_id not in found
         ]
         print(
@@ -186,7 +187,7 @@ def reproduce(
     from labbook.studies import reproduction
 
     def train(configs: list[Config]) -> list[str]:
-        return engine.execute(configs, "cpu")
+        return engine.execute(configs, "cpu", threads=1)   # as those that they are compared with
 
     found, failures, path = reproduction.reproduce(count, seed, train)
     print(reproduction.table(found))

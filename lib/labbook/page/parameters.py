@@ -9,14 +9,13 @@ from contextlib import suppress
 from typing import Any
 
 from labbook.errors import ConfigError, did_you_mean, shown
+from labbook.lab import the_lab
 
 # The first line of every notebook's parameters cell, and of the cell that papermill injects after it.
 DECLARED = "# The parameters of this notebook"
 INJECTED = "# Parameters"
 # True or False, though declared as None: the study's own parameters decide.
 SWITCHES = {"train", "side_studies"}
-# A page's note on its studies says how these were changed.
-SAID_ELSEWHERE = {*SWITCHES, "preset", "seeds"}
 KINDS = {bool: "True or False", int: "a whole number", float: "a number", str: "text", list: "a list"}
 
 
@@ -124,6 +123,7 @@ def changed_note(own: Mapping[str, Any], given: Mapping[str, Any]) -> str:
 
     A run's settings, its preset and its seeds are left out: the note on a study's results says how they were changed.
     """
+    elsewhere = {*the_lab().config.model_fields, *SWITCHES, "preset", "seeds"}
     changed = [f"`{name} = {shown(value)}`" for name, value in given.items()
-               if name not in SAID_ELSEWHERE and value != own.get(name)]
+               if name not in elsewhere and value != own.get(name)]
     return f"**Drawn with other parameters than this page's own:** {', '.join(changed)}." if changed else ""

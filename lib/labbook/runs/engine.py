@@ -40,8 +40,8 @@ def execute(
     """Execute the runs that are missing, with a progress bar on stderr. Returns the failures, one line each.
 
     Runs are trained ``workers`` at a time (None: as many as pay and fit) in processes of one thread each; one alone has
-    all cores. Or ``executor`` (Dask's ``client.get_executor()``, a process pool) carries them, each on so many
-    ``threads``. With ``stop_after_seconds`` no further run is started once they are over. A failure is printed as it
+    ``threads`` (None: all cores). Or ``executor`` (Dask's ``client.get_executor()``, a process pool) carries them, each
+    on so many ``threads``. With ``stop_after_seconds`` no further run is started once they are over. A failure is printed as it
     happens, and the other runs go on.
 
     Raises:
@@ -62,7 +62,7 @@ def execute(
         else:
             for group, at_once in groups(todo, workers, chosen):
                 runs.todo = deque(group)
-                _carry_out(runs, end, device, at_once)
+                _carry_out(runs, end, device, at_once, threads)
     return runs.failures
 
 
@@ -177,12 +177,12 @@ def take(todo: deque[Config]) -> tuple[Config, FileLock | None]:
     return todo.popleft(), None
 
 
-def _carry_out(runs: Runs, end: float, device: str, at_once: int) -> None:
+def _carry_out(runs: Runs, end: float, device: str, at_once: int, threads: int | None) -> None:
     """Carry out a group of runs: one after the other in this process, or several side by side in their own."""
     if at_once == 1:
         while time.monotonic() < end and (config := runs.next()):
             try:
-                execute_one(config, device)
+                execute_one(config, device, threads)
             except RunFailedError as error:
                 runs.ended(config, error)
             else:

@@ -58,7 +58,7 @@ def readable(results: StudyResults, level: str, views: str = "one") -> dict[int,
         averaged = "" if views == "one" else f" --views {views}"
         raise predictions.NoPredictionsError(
             f"study {results.study.name!r}: no run of {level!r} has been evaluated on the test set. "
-            f"`labbook final-test --study {results.study.name}{averaged}` does that."
+            f"`labbook final-test {results.study.name}{averaged}` does that."
         )
     return found
 

@@ -60,9 +60,9 @@ def candidates(results: Sequence[store.Result]) -> list[store.Result]:
     """The runs that are narrow and short, made on a processor by one thread, with held-out images, and not diverged."""
     return [
         result for result in results
-        if result.config["width"] <= WIDEST and result.config["epochs"] <= LONGEST
+        if result.config.get("width", 0) <= WIDEST and result.config["epochs"] <= LONGEST
         and result.provenance.device == "cpu" and result.provenance.threads == 1
-        and result.config["val_images"] and not result.final.diverged
+        and result.final.val_accuracy is not None and not result.final.diverged
     ]
 
 
@@ -81,10 +81,10 @@ def sample(results: Sequence[store.Result], count: int, seed: int) -> list[store
 
 
 def kind(facts: dict[str, Any]) -> tuple[Any, ...]:
-    """What decides a run's rounding: the processor's instructions and PyTorch's version, in every sitting."""
-    parts = [facts, *facts.get("sittings", ())]
+    """What decides a run's rounding: the processor's instructions and the version of what computes, in every sitting."""
+    parts, computes = [facts, *facts.get("sittings", ())], the_lab().packages[0]
     return tuple(sorted({
-        (*part["cpu"]["instructions"], part["cpu"].get("held_to", ""), part["versions"]["torch"])
+        (*part["cpu"]["instructions"], part["cpu"].get("held_to", ""), part["versions"][computes])
         for part in parts if "cpu" in part and "versions" in part
     }))
 
@@ -138,7 +138,6 @@ def reproduce(
     Raises:
         LabError: there is nothing to train again, or every run failed.
     """
-
     results = store.read_all()
     chosen = sample(results, count, seed)
     folder = scratch_folder() / "reproduced" / provenance.code_digest()

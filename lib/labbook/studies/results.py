@@ -138,7 +138,7 @@ def ensure(
             )
     if bool(changed) if train is None else train:
         runs = [config for _, config in wanted]
-        if failures := execute(runs, device, executor=executor, threads=threads):
+        if failures := execute(runs, device, executor=executor, threads=threads if executor else None):
             raise RunFailedError("\n".join(failures))
     rows, results, missing_ids = [], {}, []
     for level, config in wanted:

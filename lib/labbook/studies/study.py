@@ -31,7 +31,6 @@ Seeds = Annotated[tuple[Seed, ...], Field(min_length=1)]
 Fields = dict[str, Annotated[Any, AfterValidator(_plain)]]
 SEEDS = TypeAdapter(Seeds)
 CROSS = " / "
-# Fields that are a part of a run's epochs.
 
 
 def joined(main: str, setting: str) -> str:
@@ -219,8 +218,7 @@ class Study(BaseModel):
         budget = presets[preset] if preset != self.preset else {}
         given = {name: value for name, value in overrides.items() if value is not None}
         values = own | budget | given | of_level | {"seed": seed}
-        planned = (own | of_level)["epochs"]
-        return the_lab().config.of(**_with_shares(values, planned, as_given=given.keys() - of_level.keys()))
+        return the_lab().config.of(**_with_shares(values, own | of_level, as_given=given.keys() - of_level.keys()))
 
     def runs(
         self, levels: Sequence[str] | None = None, seeds: Sequence[int] | None = None,
@@ -333,18 +331,19 @@ def _sentence(problem: Any) -> str:
     return f"{where}: {shown(problem['input'])} is refused: {message[0].lower()}{message[1:]}.{remedy}"
 
 
-def _with_shares(values: dict[str, Any], planned: int, as_given: Collection[str]) -> dict[str, Any]:
-    """A run's fields, where it gets other epochs than ``planned`` with fields that keep their share of them.
+def _with_shares(values: dict[str, Any], planned: dict[str, Any], as_given: Collection[str]) -> dict[str, Any]:
+    """A run's ``values``; where its epochs are others than ``planned``, fields counted in epochs keep their share.
 
     Those in ``as_given`` stay as they are.
     """
-    default, epochs = the_lab().config.model_fields, values["epochs"]
+    config = the_lab().config
+    default = {name: field.default for name, field in config.model_fields.items()}
+    epochs, before = ((default | fields)["epochs"] for fields in (values, planned))
     try:
-        share = epochs / planned
-    except (TypeError, OverflowError):   # no number of epochs: it is refused with the other fields
+        float(epochs), float(before)
+    except (TypeError, ValueError, OverflowError):   # no number of epochs: it is refused with the other fields
         return values
-    if share == 1 or type(epochs) is not int or epochs <= 0:
+    if epochs == before or type(epochs) is not int or epochs <= 0:
         return values
-    return values | {
-        name: values.get(name, default[name].default) * epochs / planned
-        for name in the_lab().config.shares if name not in as_given}
+    shares = {name: (default | values)[name] for name in config.shares if name not in as_given}
+    return values | {name: share * epochs / before for name, share in shares.items()}
