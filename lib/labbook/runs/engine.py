@@ -41,8 +41,8 @@ def execute(
 
     Runs are trained ``workers`` at a time (None: as many as pay and fit) in processes of one thread each; one alone has
     ``threads`` (None: all cores). Or ``executor`` (Dask's ``client.get_executor()``, a process pool) carries them, each
-    on so many ``threads``. With ``stop_after_seconds`` no further run is started once they are over. A failure is printed as it
-    happens, and the other runs go on.
+    on so many ``threads``. With ``stop_after_seconds`` no further run is started once they are over. A failure is
+    printed as it happens, and the other runs go on.
 
     Raises:
         DeviceError: the device is not there. LabError: the lab's data are missing.

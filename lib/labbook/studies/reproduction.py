@@ -81,7 +81,7 @@ def sample(results: Sequence[store.Result], count: int, seed: int) -> list[store
 
 
 def kind(facts: dict[str, Any]) -> tuple[Any, ...]:
-    """What decides a run's rounding: the processor's instructions and the version of what computes, in every sitting."""
+    """What decides a run's rounding: the processor's instructions and PyTorch's version, in every sitting."""
     parts, computes = [facts, *facts.get("sittings", ())], the_lab().packages[0]
     return tuple(sorted({
         (*part["cpu"]["instructions"], part["cpu"].get("held_to", ""), part["versions"][computes])
