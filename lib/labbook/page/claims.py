@@ -19,7 +19,7 @@ from labbook.errors import LabError, did_you_mean, shown
 from labbook.studies import stats
 from labbook.studies.results import StudyResults
 from labbook.studies.stats import CONFIDENCE, Difference, Estimate
-from labbook.studies.study import ACCURACY, PlannedClaim, Study
+from labbook.studies.study import ACCURACY, CROSS, PlannedClaim, Study, joined, parted
 
 # What a claim says of two levels, of one among several, or of one and a figure.
 RELATIONS = (">", "<", "=", "?", "highest", "lowest", "reaches")
@@ -142,14 +142,24 @@ def finals(results: StudyResults, column: str = ACCURACY) -> dict[str, pd.Series
         raise ClaimError(f"column: {shown(column)} is no final figure of a run{did_you_mean(column, figures)}. Known: "
                          f"{', '.join(figures)}. A figure that the chapter computes comes with values=.")
     scale = 100 if percent(column) else 1
-    return {level: scale * results.values(column, level).astype(float).dropna() for level in results.levels}
+    finished = results.runs[~results.runs["diverged"]].sort_values("seed")
+    found = (scale * finished.set_index(["level", "seed"])[column].astype(float)).dropna()
+    by_level = {level: values.droplevel("level") for level, values in found.groupby("level")}
+    return {level: by_level[level] for level in results.levels if level in by_level}
 
 
 def pairs_of(study: Study) -> list[tuple[str, str]]:
-    """The pairs of levels whose final validation accuracy a study plans to compare: each pair once."""
+    """The pairs of levels whose final validation accuracy a study plans to compare: each pair once.
+
+    Each level with the reference, in a crossed study under the same setting; then the file's ``comparisons``.
+    """
+    main = parted(study.reference)[0]
+    with_reference = ((level, joined(main, parted(level)[1]) if CROSS in level else study.reference)
+                      for level in study.levels)
     once: dict[frozenset[str], tuple[str, str]] = {}
-    for pair in [*((level, study.reference) for level in study.levels if level != study.reference), *study.comparisons]:
-        once.setdefault(frozenset(pair), pair)
+    for pair in [*with_reference, *study.comparisons]:
+        if pair[0] != pair[1]:
+            once.setdefault(frozenset(pair), pair)
     return list(once.values())
 
 

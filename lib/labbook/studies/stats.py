@@ -399,7 +399,7 @@ def accuracy_interval(correct: np.ndarray) -> AccuracyInterval:
     Raises:
         ValueError: fewer than two seeds or images.
     """
-    from scipy import stats as scipy_stats
+    from scipy.special import stdtrit
 
     table = np.asarray(correct, dtype=float)
     if table.ndim != 2 or min(table.shape) < 2:
@@ -408,5 +408,5 @@ def accuracy_interval(correct: np.ndarray) -> AccuracyInterval:
     parts = np.array([table.mean(axis=1).var(ddof=1), table.mean(axis=0).var(ddof=1)]) / n
     total = parts.sum()
     freedom = total ** 2 / (parts ** 2 / (n - 1)).sum() if total else 1.0
-    seeds, images, both = scipy_stats.t.ppf((1 + CONFIDENCE) / 2, [*(n - 1), freedom]) * np.sqrt([*parts, total])
+    seeds, images, both = stdtrit([*(n - 1), freedom], (1 + CONFIDENCE) / 2) * np.sqrt([*parts, total])
     return AccuracyInterval(float(table.mean()), float(seeds), float(images), float(both), *map(int, n))
