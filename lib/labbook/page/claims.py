@@ -125,6 +125,9 @@ def p_text(p: float) -> str:
 
 
 def _with(figure: str, unit: str) -> str:
+    """A figure and its unit: 2 points, 1 point."""
+    if figure == "1" and len(unit) > 2:
+        unit = unit.removesuffix("s")
     return f"{figure} {unit}" if unit else figure
 
 
@@ -376,7 +379,7 @@ class _Making:
             f"{number(middle.low, digits)} to {number(middle.high, digits)}")
         half = (middle.high - middle.low) / 2
         if status != "shown" and difference is not None:   # not as if it were in the direction that is claimed
-            words = _with(signed, unit)
+            words = _with(sign + number(middle.mean, self.digits) if known else "–", unit)
         fields = {
             "words": words, "signed": _with(signed, unit), "interval": _with(interval, unit) if interval else "",
             "plus_minus": _with(signed + (f" ± {number(half, digits)}" if interval else ""), unit),
