@@ -392,6 +392,11 @@ def test_typed_results_are_found(text, found):
     assert len(prose.typed_results(text)) == found
 
 
+def test_no_page_of_the_book_has_a_typed_result():
+    found = [f"{page}: {sentence}" for page, text in prose.pages(ROOT) for sentence in prose.typed_results(text)]
+    assert not found, ("use {claim} or {value}, or say whose figure it is by <!-- typed: … -->:\n" + "\n".join(found))
+
+
 def test_claims_are_frozen_and_planned_ones_compare_by_what_they_say():
     one, other = (PlannedClaim.model_validate(row) for row in (
         ["a", "b", {"within": 1}], ["b", "a", {"within": 1.0}]))

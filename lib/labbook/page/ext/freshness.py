@@ -18,6 +18,7 @@ from labbook.paths import VARIABLE
 INPUTS = ("labbook.toml", "lib/**/*.py", "studies/*", "notebooks/*.ipynb", "examples/**/*.py", "examples/**/*.yml",
           "examples/**/*.ipynb", "book/**/*", "site_extra/**/*", "results/*.*", "results/data/*", "results/original/*",
           "results/published/*", "results/bench*/**/*")
+GENERATED = "book/evidence"
 RESULTS = ("runs/*", "predictions/*", "models/*")
 
 
@@ -27,8 +28,8 @@ def inputs_digest(root: Path) -> str:
     results = root / os.path.expanduser(os.environ.get(VARIABLE) or "results")
     for folder, patterns in ((root, INPUTS), (results, RESULTS)):
         for path in sorted({path for pattern in patterns for path in folder.glob(pattern)}):
-            if path.name.startswith(".") or not path.is_file():
-                continue  # a result that is being written, or a folder
+            if path.name.startswith(".") or not path.is_file() or path.is_relative_to(folder / GENERATED):
+                continue  # a result that is being written, a folder, or a page that the build itself makes
             digest.update(f"{path.relative_to(folder)}\0".encode())
             digest.update(hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()
