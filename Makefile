@@ -17,6 +17,9 @@ endif
 SELECT  := $(STUDY) $(if $(PRESET),--preset $(PRESET))
 STEER   := $(if $(BUDGET),--budget $(BUDGET)) $(if $(WORKERS),--workers $(WORKERS)) $(if $(DEVICE),--device $(DEVICE)) $(if $(SEEDS),--seeds $(SEEDS)) $(if $(LEVEL),--level "$$LEVEL")
 
+# Each page is run by a process of its own, which should not compile all libraries anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 # By way of the environment: a level's name may have spaces and quotes in it.
 export LEVEL
 

@@ -226,6 +226,13 @@ def test_intervals_and_ps_are_those_of_scipy_and_statsmodels():
         assert (comparison.difference.low, comparison.difference.high) == pytest.approx(tuple(ends), rel=1e-9)
     many = [*generator.uniform(0, 0.2, 20), 1.0, 0.01, 0.01]
     assert stats.holm(many) == pytest.approx(multipletests(many, method="holm")[1], rel=1e-12)
+    a, b = values["a"], values["b"][:5]
+    welch = scipy_stats.ttest_ind(a, b, equal_var=False)
+    ends = welch.confidence_interval()
+    unpaired = stats.unpaired_difference(a, b)
+    assert (unpaired.low, unpaired.high) == pytest.approx(tuple(ends), rel=1e-9)
+    assert stats.differ(stats.mean_interval(a), stats.mean_interval(b)) == (welch.pvalue < 0.05)
+    assert stats.differ(stats.mean_interval(a), stats.mean_interval(values["c"]))
 
 
 # --- one method for every study -------------------------------------------------------------------------------------
