@@ -9,28 +9,24 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from cifarbook import commands, final_test
-from cifarlab import data, models
-from cifarlab.config import RunConfig
-from labbook import terminal
+from cifarlab import data
+from cifarlab.config import PRESETS, RunConfig
+from labbook.cli import main
 from labbook.errors import LabError
+from labbook.lab import the_lab
 from labbook.paths import project_root
 from labbook.runs import files, runner, scratch, store
+from labbook.runs import predictions as evidence
+from labbook.studies import final_test
+from labbook.studies import results as reading
 from labbook.studies import study as studies
 from labbook.studies.results import StudyResults, ensure
 
-APP = terminal.application("The command alone.", {})
-APP.command("final-test")(commands.final_test)
 
-
-def main(arguments: list[str]) -> int:
-    return terminal.run(APP, arguments)
-
-
-def toy() -> final_test.Predictions:
+def toy() -> evidence.Predictions:
     logits = np.full((4, 10), -10.0, dtype=np.float32)
     logits[[0, 1, 2, 3], [0, 1, 5, 6]] = [10, 1, 3, 9]
-    return final_test.Predictions(logits, np.array([0, 1, 2, 3]), np.empty(0))
+    return evidence.Predictions(logits, np.array([0, 1, 2, 3]), np.empty(0))
 
 
 def test_accuracy_loss_confusion_and_mistakes_of_a_toy():
@@ -46,8 +42,8 @@ def test_accuracy_loss_confusion_and_mistakes_of_a_toy():
 
 
 def test_a_run_without_predictions_or_weights_says_what_to_do(results):
-    for make in (final_test.predictions, final_test.keep_model):
-        with pytest.raises(final_test.NoPredictionsError, match=r"its weights, .* run it again"):
+    for make in (evidence.predictions, evidence.keep_model):
+        with pytest.raises(evidence.NoPredictionsError, match=r"its weights, .* run it again"):
             make(RunConfig.of(width=4))
 
 
@@ -59,26 +55,27 @@ def test_a_page_reads_only_what_was_evaluated_unless_the_reader_asked_for_runs_o
     study = studies.load("mine", tmp_path)
     for _, config in study.runs():
         runner.run(config)
-    with pytest.raises(final_test.NoPredictionsError, match=r"`python -m labbook final-test mine`"):
+    with pytest.raises(evidence.NoPredictionsError, match=r"`labbook final-test mine`"):
         final_test.readable(ensure(study), "one")
     assert set(final_test.readable(ensure(study, seeds=[1], train=False), "one")) == {1}
-    final_test.predictions(study.config("one", 0))
+    evidence.predictions(study.config("one", 0))
     assert set(final_test.readable(ensure(study), "one")) == {0}
 
 
 def test_predictions_without_weights_are_shown_and_no_model_is_kept(results, tmp_path, capsys):
-
     (tmp_path / "mine.yml").write_text(
         "title: T\nquestion: Q?\nfactor: f\npreset: smoke\nseeds: [0]\nreference: one\nlevels:\n  one: {}\n")
-    found = ensure(studies.load("mine", tmp_path), train=True)
+    study = studies.load("mine", tmp_path)
+    runner.run(study.config("one", 0))
+    found = ensure(study)
     config = found.config_of("one")
-    final_test.predictions(config)
+    evidence.predictions(config)
     scratch.weights_path(config.id).unlink()
-    commands.evaluate(found, "one", "one")
+    final_test.evaluate(found, "one", "one")
     said = capsys.readouterr().out
     assert "seed 0: test accuracy" in said
     assert "model not kept: its weights are on the machine that trained it" in said
-    assert not final_test.model_path(config.id).exists()
+    assert not evidence.model_path(config.id).exists()
 
 
 @pytest.mark.parametrize("damage", [
@@ -90,18 +87,18 @@ def test_predictions_without_weights_are_shown_and_no_model_is_kept(results, tmp
 ])
 def test_damaged_predictions_are_named_and_set_aside(results, damage):
     config = RunConfig.of(width=4)
-    path = final_test.predictions_path(config.id)
+    path = evidence.predictions_path(config.id)
     path.parent.mkdir(parents=True)
     np.savez_compressed(path, logits=np.random.default_rng(0).normal(size=(500, 10)), labels=np.zeros(500, np.uint8),
                         pictures=np.zeros(0))
-    assert final_test.predictions(config).logits.shape == (500, 10)
+    assert evidence.predictions(config).logits.shape == (500, 10)
     path.write_bytes(damaged := damage(path.read_bytes()))
     with (
         pytest.warns(files.DamagedResultWarning, match=rf"The predictions {path.name} are damaged .* Restore them"),
-        pytest.raises(final_test.NoPredictionsError),
+        pytest.raises(evidence.NoPredictionsError),
     ):
-        final_test.predictions(config)
-    assert not final_test.evaluated(config)
+        evidence.predictions(config)
+    assert not evidence.evaluated(config)
     assert store.set_aside() == [f"{path.name}.damaged"]
     assert path.with_name(f"{path.name}.damaged").read_bytes() == damaged
 
@@ -109,13 +106,14 @@ def test_damaged_predictions_are_named_and_set_aside(results, damage):
 @pytest.mark.parametrize("content", [b"", b"not weights", b"another network"])
 def test_damaged_weights_are_named_with_the_remedy(results, content):
     config = RunConfig.of(width=4)
-    path = final_test.model_path(config.id)
+    path = evidence.model_path(config.id)
     path.parent.mkdir(parents=True)
     if content == b"another network":
-        content = runner.half_precision_bytes(models.build(config.with_(width=8)))
+        other = RunConfig.of(**PRESETS["smoke"] | {"width": 8})
+        content = the_lab().training(other, torch.device("cpu")).weights()
     path.write_bytes(content)
-    with pytest.raises(final_test.NoPredictionsError, match=rf"The weights .*{path.name} are damaged .* Restore them"):
-        final_test.compute(config)
+    with pytest.raises(evidence.NoPredictionsError, match=rf"The weights .*{path.name} are damaged .* Restore them"):
+        evidence.compute(config)
     assert path.read_bytes() == content
 
 
@@ -167,7 +165,7 @@ def test_the_test_set_is_not_read_while_runs_are_missing(results, monkeypatch, c
     whole, part = list(study.levels)[:2]
     missing = tuple(study.config(part, seed).id for seed in study.seeds[1:])
     found = SimpleNamespace(study=study, missing=missing, levels=list(study.levels))
-    monkeypatch.setattr(commands, "ensure", lambda *_, **__: found)
+    monkeypatch.setattr(reading, "ensure", lambda *_, **__: found)
     assert main(["final-test", "baseline"]) == 2
     planned = len(study.levels) * len(study.seeds)
     assert f"study 'baseline': {len(missing)} of its {planned} runs are missing" in capsys.readouterr().err
@@ -176,8 +174,8 @@ def test_the_test_set_is_not_read_while_runs_are_missing(results, monkeypatch, c
     assert f"level {part!r}: {len(missing)} of its {len(study.seeds)} runs are missing" in said
     # A level that is named and finished is evaluated, whatever the others lack.
     monkeypatch.setattr(final_test, "runs_of", lambda *_: {0: study.config(whole, 0)})
-    monkeypatch.setattr(final_test, "predictions", lambda *_: SimpleNamespace(accuracy=0.5))
-    monkeypatch.setattr(final_test, "keep_model", lambda config: final_test.model_path(config.id))
+    monkeypatch.setattr(evidence, "predictions", lambda *_: SimpleNamespace(accuracy=0.5))
+    monkeypatch.setattr(evidence, "keep_model", lambda config: evidence.model_path(config.id))
     assert main(["final-test", "baseline", "--level", whole]) == 0
     assert "seed 0: test accuracy 50.00 %" in capsys.readouterr().out
 
@@ -185,15 +183,15 @@ def test_the_test_set_is_not_read_while_runs_are_missing(results, monkeypatch, c
 def test_the_command_evaluates_again_what_was_evaluated_and_only_that(results, monkeypatch, capsys):
     study = studies.load("baseline")
     level = next(iter(study.levels))
-    monkeypatch.setattr(commands, "ensure", lambda *_, **__: SimpleNamespace(
+    monkeypatch.setattr(reading, "ensure", lambda *_, **__: SimpleNamespace(
         study=study, missing=("some",), levels=[level], runs=pd.DataFrame({"val_accuracy": [0.5]})))
     monkeypatch.setattr(final_test, "runs_of", lambda *_: {seed: study.config(level, seed) for seed in (0, 1, 2)})
-    monkeypatch.setattr(final_test, "evaluated", lambda config, _: config.seed != 1)
-    monkeypatch.setattr(final_test, "weights", lambda config: Path("some.pt") if config.seed != 2 else None)
-    monkeypatch.setattr(final_test, "again", lambda config, _: f"made again {config.seed}")
+    monkeypatch.setattr(evidence, "evaluated", lambda config, _: config.seed != 1)
+    monkeypatch.setattr(evidence, "weights", lambda config: Path("some.pt") if config.seed != 2 else None)
+    monkeypatch.setattr(evidence, "again", lambda config, _: f"made again {config.seed}")
     assert main(["final-test", "baseline", "--again"]) == 0
     assert capsys.readouterr().out == f"{level}, seed 0: made again 0\n"
-    monkeypatch.setattr(final_test, "evaluated", lambda *_: False)
+    monkeypatch.setattr(evidence, "evaluated", lambda *_: False)
     assert main(["final-test", "baseline", "--again", "--views", "mirror"]) == 2
     assert "no run has both predictions with views 'mirror' and weights here" in capsys.readouterr().err
 
@@ -201,16 +199,16 @@ def test_the_command_evaluates_again_what_was_evaluated_and_only_that(results, m
 def test_weights_are_evaluated_again_and_compared_with_what_is_committed(results, monkeypatch):
     config = RunConfig()
     with pytest.raises(LabError, match=r"npz is not there to compare with"):
-        final_test.again(config)
+        evidence.again(config)
     logits, labels = np.eye(10, dtype=np.float32), np.arange(10)
-    monkeypatch.setattr(final_test, "compute", lambda *_: final_test.Predictions(logits, labels, np.empty(0)))
-    before = final_test.predictions(config)   # computed and written
-    assert final_test.again(config) == (
+    monkeypatch.setattr(evidence, "compute", lambda *_: evidence.Predictions(logits, labels, np.empty(0)))
+    before = evidence.predictions(config)   # computed and written
+    assert evidence.again(config) == (
         "test accuracy 100.00 %, committed 100.00 %; 10 of 10 predictions are the same")
-    other = final_test.Predictions(np.roll(logits, 1, axis=0), labels, np.empty(0))
-    monkeypatch.setattr(final_test, "compute", lambda *_: other)
-    assert final_test.again(config) == "test accuracy 0.00 %, committed 100.00 %; 0 of 10 predictions are the same"
-    assert final_test.predictions(config).accuracy == before.accuracy   # nothing was written
+    other = evidence.Predictions(np.roll(logits, 1, axis=0), labels, np.empty(0))
+    monkeypatch.setattr(evidence, "compute", lambda *_: other)
+    assert evidence.again(config) == "test accuracy 0.00 %, committed 100.00 %; 0 of 10 predictions are the same"
+    assert evidence.predictions(config).accuracy == before.accuracy   # nothing was written
 
 
 def test_a_level_that_was_not_trained_is_refused_by_name(capsys):
@@ -225,7 +223,7 @@ def test_the_committed_pictures_are_those_of_the_most_confident_mistakes():
     assert paths
     for path in paths:
         run_id, *views = path.stem.split(".")
-        found = final_test.predictions(SimpleNamespace(id=run_id), *views)
+        found = evidence.predictions(SimpleNamespace(id=run_id), *views)
         assert np.array_equal(found.pictures, images[found.most_confident_mistakes()]), path.name
 
 
@@ -235,16 +233,16 @@ def test_the_committed_predictions_come_from_the_committed_models(monkeypatch):
     configs = {config.id: config for name in studies.names() for _, config in studies.load(name).runs()}
     # A model may be kept before its study is complete; until then the test set is not read for it.
     pairs = {views: configs[path.stem] for path in paths for views in ("one", "mirror", "mirror_shift")
-             if final_test.evaluated(configs[path.stem], views)}
+             if evidence.evaluated(configs[path.stem], views)}
     # One model for each way of looking at an image, and the first images: six views of all of them take minutes, and
     # `final-test --again` compares those.
     assert pairs.keys() >= {"one", "mirror_shift"}
-    first = torch.arange(2_000)
+    first = torch.arange(300)
     some = data.load_cifar10(train=False).take(first)
     monkeypatch.setattr(data, "load", lambda config, train: some)
     for views, config in pairs.items():
-        committed = final_test.predictions(config, views)
-        made_again = final_test.compute(config, views)
-        assert (made_again.predicted == committed.predicted[first]).mean() > 0.999
+        committed = evidence.predictions(config, views)
+        made_again = evidence.compute(config, views)
+        assert (made_again.predicted == committed.predicted[first]).mean() > 0.99
         hit = committed.predicted[first] == committed.labels[first]
-        assert made_again.accuracy == pytest.approx(hit.mean(), abs=5e-4)
+        assert made_again.accuracy == pytest.approx(hit.mean(), abs=0.01)
