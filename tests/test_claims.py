@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import csv
 import html
+import io
 import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -17,6 +20,7 @@ from claims_site import book_study, plan, runs
 from labbook.page import claims, evidence, prose
 from labbook.page.claims import ClaimError, Family, judge
 from labbook.page.ext.claims import _note
+from labbook.page.ext.evidence import generate
 from labbook.studies.study import PlannedClaim, StudyError, load
 from statsmodels.stats.multitest import multipletests
 
@@ -327,14 +331,8 @@ def test_on_paper_the_evidence_is_notes():
 HOSTILE = "<script>document.title=7</script>"
 
 
-class FakeApp:
-    """As much of Sphinx as a note needs."""
-
-    class env:
-        found_docs = titles = ()
-
-    class builder:
-        format = "html"
+# As much of Sphinx as a note needs.
+APP = SimpleNamespace(env=SimpleNamespace(found_docs=(), titles={}), builder=None)
 
 
 def test_texts_of_files_cannot_put_markup_into_a_note():
@@ -342,7 +340,7 @@ def test_texts_of_files_cannot_put_markup_into_a_note():
     record |= {"study": HOSTILE, "says": HOSTILE, "pooled": [HOSTILE], "runs": [HOSTILE], "unit": HOSTILE,
                "levels": [level | {"name": HOSTILE} for level in record["levels"]],
                "fields": dict.fromkeys(record["fields"], HOSTILE), "rule": HOSTILE, "test": HOSTILE}
-    note = _note(FakeApp, "page", "page", 1, record)
+    note = _note(APP, "page", "page", 1, record)
     assert "<script" not in note and "&lt;script&gt;" in note
 
 
@@ -354,10 +352,9 @@ def test_texts_of_files_cannot_put_markup_into_an_evidence_page(monkeypatch):
     fact = {"device": "cpu", "cpu": {"model": HOSTILE, "instructions": [HOSTILE]}, "versions": {"torch": HOSTILE},
             "date": HOSTILE, "git_commit": HOSTILE, "training_seconds": 60.0}
     found.provenance.update(dict.fromkeys(found.configs, fact))
-    for function in (evidence.load, evidence.runs_of, evidence.family_of):
-        function.cache_clear()
     monkeypatch.setattr(evidence, "load", lambda name: study)
     monkeypatch.setattr(evidence, "runs_of", lambda name: found)
+    monkeypatch.setattr(evidence, "family_of", evidence.family_of.__wrapped__)
     for part in evidence.TABLES.values():
         assert "<script" not in part("made-up")
     assert "&lt;script&gt;" in evidence.machines("made-up")
@@ -402,3 +399,46 @@ def test_claims_are_frozen_and_planned_ones_compare_by_what_they_say():
         ["a", "b", {"within": 1}], ["b", "a", {"within": 1.0}]))
     assert one.key == other.key
     assert PlannedClaim(levels=("a", "b"), by=1).key != PlannedClaim(levels=("b", "a"), by=1).key
+
+
+# --- evidence pages -------------------------------------------------------------------------------------------------
+
+
+def test_every_study_has_a_page_whose_parts_are_made_from_its_runs():
+    for name in evidence.study.names():
+        page = evidence.page(name)
+        assert page.startswith("# ") and page.count("```{evidence} " + name) == len(evidence.PARTS)
+    parts = {part: make("decay") for part, make in evidence.TABLES.items()}
+    assert all("<table>" in part for part in parts.values())
+    assert "decay-wide" in parts["repetitions"] and "resnet9-w16-e5-constant-s0-0f8675f1.json" in parts["files"]
+
+
+def test_the_file_of_all_runs_has_each_once():
+    rows = list(csv.DictReader(io.StringIO(evidence.all_runs())))
+    ids = [row["id"] for row in rows]
+    assert len(ids) == len(set(ids)) > 700
+    shared = next(row for row in rows if row["study"].count(";") > 1)
+    assert shared["study"].count(";") == shared["level"].count(";") and float(shared["val_accuracy"]) < 1
+    assert {"machine", "date", "learning_rate", "epochs", "seed"} <= set(rows[0])
+
+
+def test_pages_are_generated_once_and_old_ones_go(tmp_path):
+    app = SimpleNamespace(srcdir=str(tmp_path))
+    generate(app, None)
+    assert not list(tmp_path.iterdir()), "a site without the appendix has none"
+    folder = tmp_path / "book" / "evidence"
+    folder.mkdir(parents=True)
+    (tmp_path / "book" / "evidence.md").touch()
+    (folder / "gone.md").touch()
+    generate(app, None)
+    times = {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
+    assert {f"{name}.md" for name in evidence.study.names()} == set(times)
+    generate(app, None)
+    assert times == {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
+
+
+def test_curves_are_drawn_anew_only_when_runs_differ(tmp_path):
+    path = tmp_path / "kernel.svg"
+    assert evidence.draw_curves("kernel", path) and path.read_text().startswith("<?xml")
+    before = path.stat().st_mtime_ns
+    assert evidence.draw_curves("kernel", path) and path.stat().st_mtime_ns == before
