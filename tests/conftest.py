@@ -21,7 +21,7 @@ def pytest_collection_modifyitems(items):
     root = ROOT / (os.environ.get("CIFAR10_ROOT") or "data")
     absent = pytest.mark.skip(reason="CIFAR-10 is not here; set CIFAR10_ROOT or run `python -m cifarlab download`")
     for item in items:
-        if "dataset" in item.keywords and not (root / "cifar-10-batches-py").is_dir():
+        if item.get_closest_marker("dataset") and not (root / "cifar-10-batches-py").is_dir():
             item.add_marker(absent)
 
 

@@ -49,7 +49,7 @@ class RunConfig(Config):
     dataset: Literal["cifar10", "synthetic"] = choice("cifar10", "CIFAR-10, or patterns made for tests")
     train_images: int = choice(40_000, "images trained on", ge=1, le=50_000)
     val_images: int = choice(10_000, "images held out for validation; 0: none", ge=0, le=50_000)
-    split_seed: int = choice(0, "seed of the split into training and validation images", ge=0)
+    split_seed: int = choice(0, "seed of the split into training and validation images", ge=0, lt=2**53)
     input_norm: Literal["none", "half", "channel"] = choice(
         "half", "scaling of pixels: none, by 0.5 and 0.5, or by each channel's mean and deviation")
     augment: Augment = choice("none", "random changes of the training images")
@@ -90,7 +90,7 @@ class RunConfig(Config):
 
     # --- numerics and chance --------------------------------------------------------------------------------------
     precision: Literal["float32", "bfloat16", "auto"] = choice("float32", "number format of the products")
-    seed: int = choice(0, "seed of first weights, order of images, augmentation and dropout", ge=0)
+    seed: int = choice(0, "seed of first weights, order of images, augmentation and dropout", ge=0, lt=2**53)
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

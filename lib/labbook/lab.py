@@ -229,7 +229,10 @@ def the_lab() -> Lab:
             f"{path} does not name the lab ({error}). Its line is: lab = \"package.module:OBJECT\"") from None
     if str(path.parent) not in sys.path:
         sys.path.append(str(path.parent))  # a small lab is one file beside labbook.toml
-    found = getattr(importlib.import_module(module), attribute, None)
+    try:
+        found = getattr(importlib.import_module(module), attribute, None)
+    except (ImportError, ValueError) as error:
+        raise LabError(f"{path} names the lab {module!r}, which cannot be imported: {error}.") from None
     if not isinstance(found, Lab):
         raise LabError(f"{path}: {module}:{attribute} is no Lab object.")
     return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -36,14 +37,34 @@ def weights_path(run_id: str) -> Path:
     return scratch_folder() / "weights" / f"{run_id}.pt"
 
 
-def lock(run_id: str) -> FileLock:
+class Lock(FileLock):
+    """A file that one process at a time holds locked.
+
+    Raises:
+        StoreError: when it is acquired where the disk refuses. Timeout: another process holds it.
+    """
+
+    def acquire(self, *arguments: Any, **named: Any) -> Any:
+        """As filelock has it."""
+        try:
+            return super().acquire(*arguments, **named)
+        except Timeout:
+            raise
+        except OSError as error:
+            raise StoreError(
+                f"{self.lock_file} could not be locked: {error.strerror or error}. See to the folder's permissions and "
+                "its disk, or choose another for results with LABBOOK_RESULTS."
+            ) from error
+
+
+def lock(run_id: str) -> Lock:
     """What the process that trains a run holds locked."""
-    return FileLock(scratch_folder() / f"{run_id}.lock")
+    return Lock(scratch_folder() / f"{run_id}.lock")
 
 
-def claim(run_id: str) -> FileLock:
+def claim(run_id: str) -> Lock:
     """What the process that has a run carried out holds locked."""
-    return FileLock(scratch_folder() / f"{run_id}.claim")
+    return Lock(scratch_folder() / f"{run_id}.claim")
 
 
 def under_way(run_id: str) -> bool:
@@ -56,7 +77,7 @@ def under_way(run_id: str) -> bool:
             return False
     except Timeout:
         return True
-    except OSError:
+    except StoreError:
         return False  # a store that can only be read: nothing trains in it
 
 
