@@ -124,7 +124,7 @@ def test_whitened_inputs_are_uncorrelated_with_variance_one():
     # Neighbouring pixels and channels alike, as in photographs.
     images = torch.nn.functional.avg_pool2d(torch.randn(200, 3, 34, 34, generator=generator), 3, stride=1)
     images = images + images.mean(1, keepdim=True)
-    net.whiten(images)
+    net.prepare(images)
     with torch.no_grad():
         out = nn.functional.conv2d(images, net.whitening.weight).permute(0, 2, 3, 1).reshape(-1, 24)
     half, negative = out[:, :12], out[:, 12:]
@@ -138,7 +138,7 @@ def test_whitened_inputs_are_uncorrelated_with_variance_one():
 
 def test_speednet_takes_other_sides_and_begins_near_indifference():
     net = models.build(RunConfig.of(model="speednet", width=8)).eval()
-    net.whiten(torch.randn(100, 3, 32, 32, generator=torch.Generator().manual_seed(0)))
+    net.prepare(torch.randn(100, 3, 32, 32, generator=torch.Generator().manual_seed(0)))
     for side in (32, 24, 16):
         logits = net(torch.randn(4, 3, side, side))
         assert logits.shape == (4, 10)

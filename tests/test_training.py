@@ -1,217 +1,130 @@
-"""Training: it learns, it repeats, and a killed run resumes to the same bits."""
+"""Training: it learns, it repeats, and a run that goes on from its saved state ends with the same bits."""
 
 from __future__ import annotations
 
-import errno
-import os
-import random
-import signal
-import subprocess
-import sys
-
 import pytest
 import torch
-from cifarlab import data, models, precision, speednet, training
+from cifarlab import data, models, precision, training
 from cifarlab.config import PRESETS, RunConfig
+from cifarlab.lab import LAB
 from cifarlab.optimizers import make_optimizers
+from cifarlab.schedules import learning_rate, steps_per_epoch
 from cifarlab.streams import stream
-from labbook import machine as processor
-from labbook.errors import ConfigError
-from labbook.runs import checkpoints, files, runner
 from torch.utils._python_dispatch import TorchDispatchMode
 
 SMOKE = RunConfig.of(**PRESETS["smoke"], learning_rate=0.003)
-
-TRAIN_AND_PRINT = """
-import hashlib, json, os, sys, torch
-from pathlib import Path
-from cifarlab import data, training
-from cifarlab.allocator import keep_freed_memory
-from cifarlab.config import RunConfig
-torch.set_num_threads(int(os.environ.get("THREADS", "1")))
-keep_freed_memory()  # as a run does
-config = RunConfig.of(**json.loads(sys.argv[1]))
-images = data.split(data.load(config), config)
-trained = training.train(config, *images, checkpoint=Path(sys.argv[2]) if len(sys.argv) > 2 else None,
-                         on_step=lambda: (print("step", flush=True), sys.stdin.readline()))  # waits to be let on
-numbers = [[row[k] for k in ("train_loss", "val_loss", "val_accuracy")] for row in trained.history]
-state = hashlib.sha256()
-for tensor in trained.model.state_dict().values():
-    state.update(tensor.contiguous().numpy().tobytes())
-print("result", json.dumps([numbers, state.hexdigest(), trained.gradients]))
-print("sittings", len(trained.sittings))
-"""
+# Everything that draws random numbers is on: order, flips, crops, holes, dropped channels.
+RANDOM = SMOKE.with_(epochs=3, train_images=128, augment="flip_crop_cutout", dropout=0.3, dropout_at="blocks",
+                     schedule="warmup_cosine", warmup_epochs=1.0)
+SPEEDRUN = {
+    "model": "speednet", "optimizer": "muon", "learning_rate": 0.1, "augment": "alternating_flip_shift",
+    "low_resolution": 16, "low_resolution_epochs": 2.0, "low_resolution_stages": 2, "whitening_bias_epochs": 1.5,
+}
 
 
-def command(config: RunConfig, *checkpoint) -> list[str]:
-    return [sys.executable, "-c", TRAIN_AND_PRINT, config.model_dump_json(), *map(str, checkpoint)]
+@pytest.fixture(autouse=True)
+def threads():
+    """The number of this process's threads is what it was before."""
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
 
 
-def last_lines(config: RunConfig, *checkpoint) -> list[str]:
-    return output_of(config, *checkpoint)[-2:]
+def images_of(config: RunConfig) -> tuple[data.Images, data.Images]:
+    return data.split(data.load(config), config)
 
 
-def output_of(config: RunConfig, *checkpoint) -> list[str]:
-    """What a process prints that is let run to its end."""
-    done = subprocess.run(command(config, *checkpoint), capture_output=True, text=True, check=True,
-                          stdin=subprocess.DEVNULL)
-    return done.stdout.splitlines()
+def trained(config: RunConfig) -> training.Training:
+    """A run from its first epoch to its last."""
+    run = training.Training(config, *images_of(config))
+    for _ in run.epochs():
+        pass
+    return run
+
+
+def numbers(run: training.Training) -> list:
+    """What the run computed, but for its times."""
+    return [[{name: value for name, value in row.items() if "seconds" not in name} for row in run.history],
+            run.gradients, run.diverged]
+
+
+def same(one: training.Training, other: training.Training) -> bool:
+    """Whether two runs agree bit for bit."""
+    ours, theirs = one.model.state_dict(), other.model.state_dict()
+    return numbers(one) == numbers(other) and all(torch.equal(value, theirs[name]) for name, value in ours.items())
 
 
 def test_a_model_overfits_64_images():
     config = SMOKE.with_(train_images=64, epochs=25, batch_size=16, width=8)
-    images, _ = data.split(data.load(config), config)
-    history = training.train(config, images, images).history
+    images, _ = images_of(config)
+    run = training.Training(config, images, images)
+    history = list(run.epochs())
+    assert history == run.history
     assert history[-1]["train_accuracy"] > 0.98
     assert history[-1]["train_loss"] < history[0]["train_loss"] / 5
 
 
-# Everything that draws random numbers is on: order, flips, crops, holes, dropped channels.
-RANDOM = SMOKE.with_(epochs=4, augment="flip_crop_cutout", dropout=0.3, dropout_at="blocks", schedule="warmup_cosine")
-
-
-SPEEDRUN = {
-    "model": "speednet", "optimizer": "muon", "learning_rate": 0.1, "augment": "alternating_flip_shift",
-    "low_resolution": 16, "low_resolution_epochs": 2.5, "low_resolution_stages": 2, "whitening_bias_epochs": 1.5,
-}
-
-
-@pytest.mark.parametrize(("changes", "threads"), [
-    ({}, 1), ({"optimizer": "sgd"}, 1), ({"precision": "bfloat16"}, 2), (SPEEDRUN, 1),
-    (SPEEDRUN | {"precision": "bfloat16"}, 2),
+@pytest.mark.parametrize(("changes", "count"), [
+    ({}, 1), ({"optimizer": "sgd"}, 1), ({"optimizer": "adamw", "weight_decay": 0.01}, 1),
+    ({"optimizer": "muon"}, 1), ({"precision": "bfloat16"}, 1), (SPEEDRUN, 1),
+    (SPEEDRUN | {"precision": "bfloat16", "train_images": 64}, 2),
 ])
-def test_killed_at_a_random_step_it_resumes_to_the_same_bits(tmp_path, monkeypatch, changes, threads):
-    monkeypatch.setenv("THREADS", str(threads))
+def test_a_run_that_goes_on_from_its_saved_state_ends_with_the_same_bits(changes, count):
+    torch.set_num_threads(count)
     config = RANDOM.with_(**changes)
-    expected, _ = last_lines(config)
-    an_epoch = config.steps_per_epoch
-    total = config.epochs * an_epoch
-    kill_at = random.randrange(1, total + 1)
-    checkpoint = tmp_path / "run.checkpoint"
-    with subprocess.Popen(command(config, checkpoint), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-                          bufsize=1) as process:
-        for step in range(1, kill_at + 1):
-            assert process.stdout.readline() == "step\n"
-            if step < kill_at:
-                process.stdin.write("go on\n")
-        # It waits after that step, before an epoch's checkpoint where that was its last.
-        os.kill(process.pid, signal.SIGKILL)
-    *steps, found, resumed = output_of(config, checkpoint)
-    assert found == expected, f"killed after step {kill_at}"
-    kept = (kill_at - 1) // an_epoch
-    assert steps == ["step"] * (total - kept * an_epoch), f"killed after step {kill_at}"
-    assert resumed == f"sittings {2 if kept else 1}"
+    whole = trained(config)
+    for stopped_after in (1, 2):
+        first = training.Training(config, *images_of(config))
+        for row in first.epochs():
+            if row["epoch"] == stopped_after:
+                break
+        saved = LAB.dump(first.state_dict())
+        second = training.Training(config, *images_of(config))
+        second.load_state_dict(LAB.load(saved))
+        rows = list(second.epochs())
+        assert len(rows) == config.epochs - stopped_after
+        assert same(second, whole)
+    # What was loaded is all of it: from a run's end nothing is left to do.
+    ended = training.Training(config, *images_of(config))
+    ended.load_state_dict(LAB.load(LAB.dump(whole.state_dict())))
+    assert list(ended.epochs()) == []
+    assert ended.final() == whole.final()
 
 
-@pytest.mark.parametrize(("precision", "threads"), [("float32", 1), ("bfloat16", 2)])
-def test_same_seed_same_numbers_in_a_fresh_process_and_another_seed_differs(monkeypatch, precision, threads):
-    monkeypatch.setenv("THREADS", str(threads))
-    config = RANDOM.with_(precision=precision)
-    first, _ = last_lines(config)
-    assert last_lines(config)[0] == first
-    assert last_lines(config.with_(seed=1))[0] != first
+def test_a_state_of_another_network_or_optimizer_is_refused():
+    state = LAB.load(LAB.dump(training.Training(RANDOM, *images_of(RANDOM)).state_dict()))
+    for other in (RANDOM.with_(width=6), RANDOM.with_(norm="none"), RANDOM.with_(optimizer="muon")):
+        with pytest.raises((KeyError, ValueError, RuntimeError)):
+            training.Training(other, *images_of(other)).load_state_dict(state)
+
+
+def test_same_seed_same_numbers_and_another_seed_differs():
+    first = trained(RANDOM)
+    assert same(first, trained(RANDOM))
+    assert not same(first, trained(RANDOM.with_(seed=1)))
 
 
 def test_global_random_state_is_left_alone():
     torch.manual_seed(7)
     expected = torch.rand(3)
     torch.manual_seed(7)
-    images = data.split(data.load(SMOKE), SMOKE)
-    training.train(SMOKE.with_(epochs=1), *images)
+    trained(SMOKE.with_(epochs=1)).final()
     assert torch.equal(torch.rand(3), expected)
-
-
-def test_a_damaged_checkpoint_is_set_aside_and_the_run_starts_again(tmp_path):
-    images = data.split(data.load(SMOKE), SMOKE)
-    checkpoint = tmp_path / "run.checkpoint"
-    expected = training.train(SMOKE, *images, checkpoint=checkpoint).history
-    checkpoint.write_bytes(checkpoint.read_bytes()[:1000])
-    with pytest.warns(UserWarning, match=r"run\.checkpoint is damaged .* run\.checkpoint\.damaged"):
-        again = training.train(SMOKE, *images, checkpoint=checkpoint).history
-    assert [row["val_loss"] for row in again] == [row["val_loss"] for row in expected]
-    assert (tmp_path / "run.checkpoint.damaged").exists()
-
-
-def test_a_checkpoint_of_another_network_is_set_aside_and_the_run_starts_again(tmp_path):
-    images = data.split(data.load(SMOKE), SMOKE)
-    expected = training.train(SMOKE, *images).history
-    checkpoint = tmp_path / "run.checkpoint"
-    for other in (SMOKE.with_(width=6), SMOKE.with_(norm="none", learning_rate=0.001)):
-        training.train(other, *images, checkpoint=checkpoint)
-        with pytest.warns(UserWarning, match=r"run\.checkpoint is of another network or optimizer .* first epoch"):
-            again = training.train(SMOKE, *images, checkpoint=checkpoint).history
-        assert [row["val_loss"] for row in again] == [row["val_loss"] for row in expected]
-        checkpoint.unlink()
-
-
-def test_memory_that_ends_while_a_checkpoint_is_read_says_nothing_of_the_checkpoint(tmp_path, monkeypatch):
-    images = data.split(data.load(SMOKE), SMOKE)
-    checkpoint = tmp_path / "run.checkpoint"
-    training.train(SMOKE, *images, checkpoint=checkpoint)
-
-    def full(*_):
-        raise torch.OutOfMemoryError("out of memory")
-
-    monkeypatch.setattr(torch.nn.Module, "load_state_dict", full)
-    with pytest.raises(torch.OutOfMemoryError):
-        training.train(SMOKE, *images, checkpoint=checkpoint)
-    assert [path.name for path in tmp_path.iterdir()] == ["run.checkpoint"]
-
-
-def test_a_second_damaged_checkpoint_is_kept_beside_the_first(tmp_path):
-    checkpoint = tmp_path / "run.checkpoint"
-    for content in (b"first", b"second"):
-        checkpoint.write_bytes(content)
-        with pytest.warns(UserWarning, match="is damaged"):
-            assert checkpoints.load(checkpoint) is None
-    assert (tmp_path / "run.checkpoint.damaged").read_bytes() == b"first"
-    assert (tmp_path / "run.checkpoint.2.damaged").read_bytes() == b"second"
-
-
-def test_a_checkpoint_of_other_code_is_said_to_be_that(tmp_path, monkeypatch):
-    checkpoint = tmp_path / "run.checkpoint"
-    checkpoints.save(checkpoint, {"history": []})
-    assert checkpoints.load(checkpoint) == {"format": checkpoints.FORMAT, "history": []}
-    monkeypatch.setattr(checkpoints, "FORMAT", 99)
-    with pytest.warns(UserWarning, match=r"run\.checkpoint is of format 4; this code reads format 99\. It is set"):
-        assert checkpoints.load(checkpoint) is None
-
-
-def test_a_checkpoint_that_cannot_be_read_at_the_moment_stays(tmp_path, monkeypatch):
-    checkpoint = tmp_path / "run.checkpoint"
-    checkpoints.save(checkpoint, {"history": [1]})
-
-    def failing(*_, **__):
-        raise OSError(errno.EIO, os.strerror(errno.EIO))
-
-    with monkeypatch.context() as patch, pytest.raises(OSError, match="Input/output"):
-        patch.setattr(torch, "load", failing)
-        checkpoints.load(checkpoint)
-    assert checkpoints.load(checkpoint)["history"] == [1]
-
-
-def test_a_full_disk_leaves_the_old_checkpoint_and_says_what_to_do(tmp_path, monkeypatch):
-    checkpoint = tmp_path / "run.checkpoint"
-    checkpoints.save(checkpoint, {"history": [1]})
-
-    def full(_):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    with monkeypatch.context() as patch:
-        patch.setattr(os, "fsync", full)
-        with pytest.raises(files.StoreError, match=r"run\.checkpoint could not be written: No space left.*Free some"):
-            checkpoints.save(checkpoint, {"history": [1, 2]})
-    assert checkpoints.load(checkpoint)["history"] == [1]
-    assert [path.name for path in tmp_path.iterdir()] == ["run.checkpoint"]
 
 
 def test_a_loss_that_is_not_a_number_ends_the_run_as_diverged():
     # Every step multiplies the weights by 1 - 10 x 1 = -9.
-    config = SMOKE.with_(optimizer="sgd", learning_rate=10.0, weight_decay=1.0, norm="none", epochs=8)
-    images = data.split(data.load(config), config)
-    trained = training.train(config, *images)
-    assert trained.diverged
-    assert len(trained.history) < 8
+    run = trained(SMOKE.with_(optimizer="sgd", learning_rate=10.0, weight_decay=1.0, norm="none", epochs=8))
+    assert run.diverged
+    assert len(run.history) < 8
+
+
+def test_weights_are_kept_in_half_precision():
+    run = training.Training(SMOKE, *images_of(SMOKE))
+    kept = LAB.load(run.weights())
+    assert kept["prep.conv.weight"].dtype == torch.float16
+    assert torch.equal(kept["prep.conv.weight"], run.model.prep.conv.weight.half())
+    assert kept.keys() == run.model.state_dict().keys()
 
 
 def textbook_losses(config, images) -> list[float]:
@@ -222,7 +135,7 @@ def textbook_losses(config, images) -> list[float]:
     for epoch in range(config.epochs):
         order, moves = stream(config.seed, "order", epoch), stream(config.seed, "augmentation", epoch)
         for inputs, labels in data.batches(images, config, order, moves, epoch):
-            optimizer.param_groups[0]["lr"] = training.learning_rate(config, len(losses))
+            optimizer.param_groups[0]["lr"] = learning_rate(config, len(losses))
             optimizer.zero_grad()
             loss = torch.nn.functional.cross_entropy(model(inputs.contiguous()), labels)
             loss.backward()
@@ -233,9 +146,8 @@ def textbook_losses(config, images) -> list[float]:
 
 def test_the_first_losses_are_those_of_a_plain_loop_in_nchw():
     config = SMOKE.with_(train_images=64, batch_size=64, val_images=10, epochs=10)
-    images = data.split(data.load(config), config)
-    ours = [row["train_loss"] for row in training.train(config, *images).history]
-    plain = textbook_losses(config, images[0])
+    ours = [row["train_loss"] for row in trained(config).history]
+    plain = textbook_losses(config, images_of(config)[0])
     assert ours[0] == pytest.approx(plain[0], rel=1e-5)
     # Sums in another order. Adam divides a gradient by its own size, so where one is near zero its rounding shows.
     for step, (one, other) in enumerate(zip(ours, plain, strict=True)):
@@ -248,39 +160,23 @@ def test_the_first_losses_in_float32_and_in_bfloat16_agree(monkeypatch, changes,
     monkeypatch.setattr(precision, "has_fast_bfloat16", lambda: units)
     # One step an epoch, so that an epoch's mean loss is a step's loss.
     config = SMOKE.with_(train_images=64, batch_size=64, val_images=10, epochs=10, **changes)
-    images = data.split(data.load(config), config)
-    plain, fast = (
-        [row["train_loss"] for row in training.train(config.with_(precision=precision), *images).history]
-        for precision in ("float32", "bfloat16")
-    )
+    plain, fast = ([row["train_loss"] for row in trained(config.with_(precision=name)).history]
+                   for name in ("float32", "bfloat16"))
     # bfloat16 keeps 8 bits of the significand, a relative error of 2**-8; each step's adds to those before.
     for step, (exact, rounded) in enumerate(zip(plain, fast, strict=True), start=1):
         assert rounded == pytest.approx(exact, rel=2 * step * 2**-8)
     assert fast != plain
 
 
-@pytest.mark.parametrize(("changes", "sides"), [
-    ({}, [32] * 8),
-    ({"low_resolution": 24, "low_resolution_epochs": 2.5}, [24] * 5 + [32] * 3),
-    ({"low_resolution": 16, "low_resolution_epochs": 3.0, "low_resolution_stages": 2}, [16] * 3 + [24] * 3 + [32] * 2),
-    ({"low_resolution": 20, "low_resolution_epochs": 4.0, "low_resolution_stages": 3}, [20] * 3 + [24] * 3 + [28] * 2),
-])
-def test_images_grow_in_equal_stages(changes, sides):
-    config = SMOKE.with_(model="speednet", train_images=128, batch_size=64, epochs=4, **changes)
-    assert [speednet.image_side(config, step) for step in range(8)] == sides
-
-
 def test_speednets_first_biases_are_trained_in_their_epochs_only():
     config = SMOKE.with_(**SPEEDRUN | {"whitening_bias_epochs": 1.0}, train_images=128, batch_size=64, width=4)
-    images = data.split(data.load(config), config)
 
     def biases(epochs):  # at a constant rate a shorter run is the beginning of a longer
         run = config.with_(epochs=epochs, schedule="constant", low_resolution_epochs=1.0)
-        return training.train(run, *images).model.whitening.bias
+        return trained(run).model.whitening.bias
 
     assert not torch.equal(biases(1), models.build(config).whitening.bias)
     assert torch.equal(biases(3), biases(1))
-    assert [speednet.trains_whitening_bias(config, step) for step in range(4)] == [True, True, False, False]
 
 
 def shown(monkeypatch, **changes) -> tuple[torch.Tensor, torch.Tensor]:
@@ -295,7 +191,7 @@ def shown(monkeypatch, **changes) -> tuple[torch.Tensor, torch.Tensor]:
     with monkeypatch.context() as patch:
         patch.setattr(training.data, "batches", watched)
         config = SMOKE.with_(train_images=64, batch_size=16, val_images=10, epochs=2, width=4, **changes)
-        training.train(config, *data.split(data.load(config), config))
+        trained(config)
     inputs, labels = zip(*seen, strict=True)
     return torch.cat(inputs), torch.cat(labels)
 
@@ -319,7 +215,7 @@ def test_steps_are_counted_as_batches_are_cut():
         config = SMOKE.with_(train_images=images, val_images=1, batch_size=batch)
         pool, _ = data.split(data.load(config), config)
         generator = torch.Generator().manual_seed(0)
-        assert len(list(data.batches(pool, config, generator, generator))) == config.steps_per_epoch
+        assert len(list(data.batches(pool, config, generator, generator))) == steps_per_epoch(config)
 
 
 class ReadsCounted(TorchDispatchMode):
@@ -348,52 +244,13 @@ def test_no_number_is_read_from_the_device_before_the_epochs_last_step(changes):
     at_step = []
     with ReadsCounted() as reads:
         training.train_epoch(
-            model, optimizers, schedulers, images, config, 0, lambda: at_step.append(reads.count), gradients=[]
-        )
-    assert at_step == [0] * config.steps_per_epoch
+            model, optimizers, schedulers, images, config, 0, lambda: at_step.append(reads.count))
+    assert at_step == [0] * steps_per_epoch(config)
     assert reads.count > 0  # the loss and the accuracy: the counter counts
 
 
-def test_a_compiled_network_trains_to_the_same_numbers_and_resumes(tmp_path, monkeypatch):
-    """With a backend that traces but generates no code, which would take minutes; the last batch is a smaller one."""
-    compile_in_place = torch.nn.Module.compile
-    modes = []
-
-    def traced(module, mode, dynamic):
-        modes.append(mode)
-        compile_in_place(module, backend="aot_eager", dynamic=dynamic)
-
-    monkeypatch.setattr(torch.nn.Module, "compile", traced)
-    config = SMOKE.with_(train_images=70, val_images=10, batch_size=32, compiled=True)
-    images = data.split(data.load(config), config)
-    plain = training.train(config.with_(compiled=False), *images).history
-    assert modes == []
-    checkpoint = tmp_path / "run.checkpoint"
-    training.train(config.with_(epochs=1), *images, checkpoint)
-    resumed = training.train(config, *images, checkpoint)
-    assert modes == ["default", "default"]
-    whole = training.train(config, *images)
-    assert all(torch.equal(value, whole.model.state_dict()[name]) for name, value in resumed.model.state_dict().items())
-    for name in ("train_loss", "val_loss"):
-        assert [row[name] for row in resumed.history] == pytest.approx([row[name] for row in plain], rel=1e-3)
-    assert resumed.model.state_dict().keys() == models.build(config).state_dict().keys()
-
-
-def test_a_compiled_run_without_a_compiler_is_refused(monkeypatch, results):
-    monkeypatch.setattr(processor.shutil, "which", lambda name: None)
-    with pytest.raises(ConfigError, match=r"compiled: True needs the C\+\+ compiler .*leave compiled False"):
-        runner.run(SMOKE.with_(compiled=True), torch.device("cpu"))
-
-
-def test_a_compiled_run_that_would_not_round_is_refused(monkeypatch, results):
-    monkeypatch.setattr(runner.precision, "has_fast_bfloat16", lambda: False)
-    config = SMOKE.with_(precision="bfloat16", compiled=True)
-    with pytest.raises(ConfigError, match="compiled: True is refused with precision bfloat16"):
-        runner.run(config, torch.device("cpu"))
-
-
 TRAINED_TWICE = [
-    {}, {"compiled": True}, {"optimizer": "muon", "augment": "flip_crop_cutout"},
+    {}, {"optimizer": "muon", "augment": "flip_crop_cutout"},
     {"model": "speednet", "optimizer": "muon", "learning_rate": 0.1,
      "low_resolution": 24, "low_resolution_epochs": 1.0},
 ]
@@ -404,11 +261,11 @@ TRAINED_TWICE = [
 @pytest.mark.parametrize("changes", TRAINED_TWICE, ids=str)
 def test_the_same_run_on_a_gpu(changes):
     config = SMOKE.with_(precision="bfloat16", **changes)
-    images = [part.to(torch.device("cuda")) for part in data.split(data.load(config), config)]
-    first, again = (training.train(config, *images) for _ in range(2))
+    first, again = (
+        training.Training(config, *(part.to(torch.device("cuda")) for part in images_of(config))) for _ in range(2))
+    assert all(list(run.epochs()) for run in (first, again))
     assert first.history[-1]["train_loss"] < first.history[0]["train_loss"]
-    for name, value in first.model.state_dict().items():
-        assert torch.equal(value, again.model.state_dict()[name]), name
+    assert same(first, again)
 
 
 @pytest.mark.gpu
@@ -427,13 +284,13 @@ def test_on_a_gpu_no_step_waits_for_the_device():
         # The first step's images are on their way from the host, and after the last one the sums are read.
         nonlocal steps
         steps += 1
-        torch.cuda.set_sync_debug_mode("error" if steps < config.steps_per_epoch else "default")
+        torch.cuda.set_sync_debug_mode("error" if steps < steps_per_epoch(config) else "default")
 
     try:
         training.train_epoch(model, optimizers, schedulers, images, config, 0, watch)
     finally:
         torch.cuda.set_sync_debug_mode("default")
-    assert steps == config.steps_per_epoch > 2
+    assert steps == steps_per_epoch(config) > 2
 
 
 def test_test_time_views_are_an_average_of_the_image_and_its_neighbours():
@@ -448,8 +305,21 @@ def test_test_time_views_are_an_average_of_the_image_and_its_neighbours():
 
 
 def test_without_held_out_images_there_is_no_validation():
-    config = SMOKE.with_(val_images=0, epochs=1)
-    (row,) = training.train(config, *data.split(data.load(config), config)).history
+    (row,) = trained(SMOKE.with_(val_images=0, epochs=1)).history
     assert row["val_loss"] is None
     assert row["val_accuracy"] is None
     assert row["train_loss"] > 0
+
+
+def test_neither_the_loop_nor_its_choices_see_a_test_image(monkeypatch):
+    """The test set chooses nothing: no run reads it, from its first step to its final figures."""
+    load, asked = data.load, []
+    monkeypatch.setattr(data, "load", lambda config, train=True: asked.append(train) or load(config, train))
+    run = LAB.training(SMOKE.with_(epochs=1), torch.device("cpu"))
+    assert list(run.epochs())
+    assert run.final()
+    assert run.weights()
+    assert asked == [True]
+    kept, held_out = images_of(SMOKE)
+    whole = data.load(SMOKE)
+    assert len(kept) + len(held_out) == len(whole)
