@@ -40,7 +40,7 @@ PALE = {"conv": "#CFE3F1", "pool": "#F8DCC4", "linear": "#CDEBDD", "block": "#E3
 ON_PALE = "#232323"
 # How a drawing looks on a dark page: its colours there, by those that it is drawn in. It has no ground of its own.
 ON_DARK = {
-    "#000000": "#e8e8e8", INK: "#dddddd", FAINT: "#a6a6a6", "#ffffff": "#14181e", "#b0b0b0": "#8a8a8a",
+    "#000000": "#e8e8e8", INK: "#dddddd", FAINT: "#a6a6a6", "#ffffff": "#121212", "#b0b0b0": "#8a8a8a",
     COLOURS[0]: "#4aa3df", COLOURS[7]: "#d9689b",
     PALE["conv"]: "#1f3f57", PALE["pool"]: "#5c3b22", PALE["linear"]: "#1f4c3a", PALE["block"]: "#243a4d",
 }

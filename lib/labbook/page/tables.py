@@ -39,25 +39,27 @@ def study_table(
     against = {comparison.level: comparison for comparison in comparisons if comparison.reference in references}
     rows = []
     for level in results.trained:
+        comparison = against.get(level)
+        own = "reference" if level in references else "–"
+        # What a reader looks for comes first: on a narrow screen the rest is reached by scrolling.
         row = {
-            results.study.factor: level, "n": counted(results, level),
-        } | ({} if cost is None else {
-            "parameters": f"{cost.parameters[level]:,}", "MACs (M)": f"{cost.macs[level] / 1e6:.1f}",
-            "s / epoch": seconds(cost.seconds[level]),
-        }) | {
-            "train loss": mean_of(results, level, "train_loss"), "val. loss": mean_of(results, level, "val_loss"),
-            "val. acc. (%)": accuracy_of(results, level),
+            results.study.factor: level, "val. acc. (%)": accuracy_of(results, level),
+            "difference (points)": signed(comparison.difference) if comparison else own,
         }
-        if comparison := against.get(level):
+        if tested:
             row |= {
-                "difference (points)": signed(comparison.difference), "p (Holm)": p_text(comparison.p_holm),
-                "verdict": WORDS[comparison.word],
+                "verdict": WORDS[comparison.word] if comparison else "",
+                "p (Holm)": p_text(comparison.p_holm) if comparison else "",
             }
-        else:
-            own = "reference" if level in references else "–"
-            row |= {"difference (points)": own, "p (Holm)": "", "verdict": ""}
-        if not tested:
-            del row["p (Holm)"], row["verdict"]
+        row |= {
+            "n": counted(results, level),
+            "train loss": mean_of(results, level, "train_loss"), "val. loss": mean_of(results, level, "val_loss"),
+        }
+        if cost is not None:
+            row |= {
+                "parameters": f"{cost.parameters[level]:,}", "MACs (M)": f"{cost.macs[level] / 1e6:.1f}",
+                "s / epoch": seconds(cost.seconds[level]),
+            }
         rows.append(row)
     return as_shown(rows)
 
@@ -93,7 +95,7 @@ def as_shown(rows: Sequence[dict]) -> Styler:
     for number, column in enumerate(frame):
         if in_words(frame[column]):
             long = frame[column].map(lambda cell: len(str(cell))).max() > LONG_TEXT
-            props = "text-align: left" + ("; white-space: normal; min-width: 11rem" if long else "")
+            props = f"text-align: left; white-space: normal; min-width: {11 if long else 5}rem"
             styles += [{"selector": f"{cell}.col{number}", "props": props} for cell in ("th", "td")]
     return (
         frame.style.set_uuid(name).hide(axis="index").set_table_attributes('class="wide-table"')

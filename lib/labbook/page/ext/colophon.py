@@ -7,6 +7,7 @@ these numbers come from* that cells show.
 from __future__ import annotations
 
 from docutils import nodes
+from sphinx_design.dropdown import dropdown_main, dropdown_title
 
 SUMMARY = "How this page was made: its parameters, and where its numbers come from"
 TAGS = {"tag_parameters", "tag_injected-parameters", "tag_provenance"}
@@ -15,21 +16,20 @@ TITLE = "Where these numbers come from"
 
 def belongs(node: nodes.Node) -> bool:
     """Whether a node is to stand in the fold."""
-    if not isinstance(node, nodes.container):
+    if isinstance(node, nodes.container):
+        return bool(TAGS & set(node["classes"]))
+    if not isinstance(node, dropdown_main):
         return False
-    if TAGS & set(node["classes"]):
-        return True
-    if node.get("design_component") != "dropdown":
-        return False
-    title = next(iter(node.findall(nodes.rubric)), None)
-    return title is not None and title.astext().strip() == TITLE
+    title = next(iter(node.findall(dropdown_title)), None)
+    # What follows the words is the mark that opens the note.
+    return title is not None and title.astext().strip().startswith(TITLE)
 
 
 def move(app, doctree: nodes.document, docname: str) -> None:
     """Move what belongs there to the end of the page, into one element that is closed at first."""
     if app.builder.format != "html":
         return
-    found = [node for node in doctree.findall(nodes.container) if belongs(node)]
+    found = list(doctree.findall(belongs))
     if not found:
         return
     for node in found:

@@ -13,6 +13,7 @@ LONGEST = 160   # characters of a description that search engines show
 # The theme draws its icons by a font; its script that draws them again weighs 1.5 MB.
 UNUSED = (
     re.compile(r'\s*<script src="[^"]*/fontawesome/[^"]*"></script>'),
+    re.compile(r'\s*<script type="text/x-thebe-config">.*?</script>\s*<script>kernelName = [^<]*</script>', re.S),
     re.compile(r'\s*<link rel="preload" as="font"[^>]*fa-(?:brands|regular)-400[^>]*/>'),
 )
 # Labels that hide the words that are to be read: the words themselves name these elements.
