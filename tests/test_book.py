@@ -17,6 +17,7 @@ import nbformat
 import pytest
 from bs4 import BeautifulSoup
 from cifarbook import original, published
+from site_links import dead_links
 
 ROOT = Path(__file__).resolve().parents[1]
 pytestmark = pytest.mark.book
@@ -28,16 +29,21 @@ class Site:
     def __init__(self, root: Path) -> None:
         self.root, self.html = root, root / "_build" / "html"
 
-    def call(self, program: str, *arguments: str) -> subprocess.CompletedProcess:
+    def call(self, program: str, *arguments: str, before: str = "") -> subprocess.CompletedProcess:
         environment = os.environ | {
-            "PYTHONPATH": str(self.root / "lib"), "LABBOOK_RESULTS": str(self.root / "results"),
+            "PYTHONPATH": f"{before}{self.root / 'lib'}", "LABBOOK_RESULTS": str(self.root / "results"),
             "CIFAR10_ROOT": str(self.root / "nowhere"),
         }
         command = [str(Path(sys.executable).parent / program), *arguments]
         return subprocess.run(command, cwd=self.root, env=environment, capture_output=True, text=True, timeout=900)
 
     def build(self, *flags: str) -> subprocess.CompletedProcess:
-        return self.call("jupyter-book", "build", ".", *flags)
+        """Build as who only reads does: without PyTorch."""
+        blocked = self.root.parent / "without-torch"
+        blocked.mkdir(exist_ok=True)
+        (blocked / "sitecustomize.py").write_text(
+            "import sys\nsys.modules.update(dict.fromkeys(('torch', 'torchvision', 'sklearn')))\n")
+        return self.call("jupyter-book", "build", ".", *flags, before=f"{blocked}{os.pathsep}")
 
     def text(self, page: str) -> str:
         """A page's text as it was written, before it was typeset."""
@@ -110,6 +116,10 @@ def test_a_new_study_is_a_file_and_a_copied_chapter(site):
 def test_every_page_of_the_contents_is_there(site):
     listed = re.findall(r"(?:root|file): (\S+)", (site.root / "_toc.yml").read_text())
     assert site.pages() == sorted(listed)
+
+
+def test_every_link_leads_to_a_page_and_to_a_place_on_it(site):
+    assert dead_links(site.html) == []
 
 
 def test_no_page_asks_an_outside_host_for_anything(site):

@@ -7,7 +7,6 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
 
 import nbformat
 import pytest
@@ -15,6 +14,7 @@ from bs4 import BeautifulSoup
 from labbook.page import figures
 from labbook.page.ext import freshness, head, side_by_side
 from labbook.paths import project_root
+from site_links import dead_links
 
 ROOT = project_root()
 
@@ -80,25 +80,6 @@ def site(tmp_path_factory) -> Path:
 
 def soup(site: Path, page: str) -> BeautifulSoup:
     return BeautifulSoup((site / page).read_text(encoding="utf-8"), "html.parser")
-
-
-def dead_links(site: Path) -> list[str]:
-    """Every link of a site that leads to no file of it, or to no such place in one."""
-    pages = {path: BeautifulSoup(path.read_text(encoding="utf-8"), "html.parser") for path in site.rglob("*.html")}
-    places = {path: {tag.get(name) for tag in page.find_all(True) for name in ("id", "name")}
-              for path, page in pages.items()}
-    dead = []
-    for path, page in pages.items():
-        for link in page.find_all("a", href=True):
-            address = urlsplit(link["href"])
-            if address.scheme or address.netloc:
-                continue
-            target = (path.parent / unquote(address.path)).resolve() if address.path else path
-            known = places.get(target)
-            if not target.exists() or (address.fragment and known is not None
-                                       and unquote(address.fragment) not in known):
-                dead.append(f"{path.relative_to(site)}: {link['href']}")
-    return dead
 
 
 def test_a_folder_with_brackets_builds_only_the_pages_of_its_contents(site):
