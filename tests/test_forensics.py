@@ -120,3 +120,8 @@ def test_runs_of_several_studies_count_once():
 def test_it_needs_no_torch():
     code = "import sys, cifarbook.forensics; assert 'torch' not in sys.modules"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_three_times_up_then_down_is_the_logarithm_of_three_away():
+    ours, turned = logs(0.3, scatter=0), np.log(3) * np.where(np.arange(20) < 10, 1, -1)
+    assert forensics.shape_distance(ours, ours.iloc[0] + turned).tolist() == pytest.approx([np.log(3)] * 3)
