@@ -137,7 +137,11 @@ def test_a_page_says_what_it_is_and_asks_for_nothing_that_it_does_not_need(site)
         assert "mathjax" not in text.replace("mathjax_ignore", ""), path
 
 
-def test_names_and_descriptions_are_escaped_and_short():
+def test_the_search_reads_pages_from_their_text_on(site):
+    assert "querySelector('article.bd-article')" in (site / "_static/searchtools.js").read_text(encoding="utf-8")
+
+
+def test_a_title_is_not_said_twice():
     assert head.tidied("<title>A &#8212; A</title>") == "<title>A</title>"
     assert head.tidied("<title>A &#8212; B</title>") == "<title>A &#8212; B</title>"
 

@@ -79,6 +79,11 @@ def finished(app: Any, exception: Exception | None) -> None:
             path.write_text(after, encoding="utf-8")
     for script in Path(app.outdir).glob("_static/vendor/fontawesome/*/js/*"):
         script.unlink()
+    # What the search shows of a page begins with its text, not with the theme's buttons.
+    search = Path(app.outdir) / "_static" / "searchtools.js"
+    if search.is_file():
+        text = search.read_text(encoding="utf-8")
+        search.write_text(text.replace("""'[role="main"]'""", "'article.bd-article'"), encoding="utf-8")
 
 
 def setup(app: Any) -> dict[str, Any]:
