@@ -8,7 +8,7 @@ from pathlib import Path
 import nbformat
 import pytest
 import torch
-from labbook.page import study_figures
+from cifarbook import networks
 from torch.nn import functional as F
 
 CHAPTER = Path(__file__).resolve().parents[1] / "notebooks" / "07-kernel-size.ipynb"
@@ -44,4 +44,4 @@ def test_the_solution_holds_a_small_kernel_in_a_large_one(names):
 @pytest.mark.parametrize(("k", "sees"), [(3, [3, 4, 8, 12]), (5, [5, 6, 14, 22])])
 def test_the_solution_counts_the_receptive_field(k, sees):
     conv, pool = {"kind": "Conv2d", "detail": f"{k} × {k}"}, {"kind": "MaxPool2d", "detail": "2 × 2"}
-    assert study_figures.receptive_field_sizes([conv, pool, conv, conv]) == sees
+    assert networks.receptive_field_sizes([conv, pool, conv, conv]) == sees

@@ -168,3 +168,20 @@ def write() -> Path:
 
     files.write_text(path(), as_text(compute()))
     return path()
+
+
+def receptive_field_sizes(layer_rows: Sequence[Mapping]) -> list[int]:
+    """The side of the input square that one output of each convolution or pooling sees, by layer order.
+
+    For a layer of kernel k after layers of total stride s: r grows by (k - 1) s (Dumoulin & Visin 2016, chapter 2).
+    ``layer_rows`` have ``kind`` and ``detail`` ("3 × 3"); a residual block's longest path counts.
+    """
+    size, stride, sizes = 1, 1, []
+    for row in layer_rows:
+        if row["kind"] not in ("Conv2d", "MaxPool2d"):
+            continue
+        kernel = int(row["detail"].split(" × ")[0])
+        size += (kernel - 1) * stride
+        stride *= kernel if row["kind"] == "MaxPool2d" else 1
+        sizes.append(size)
+    return sizes

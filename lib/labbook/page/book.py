@@ -30,6 +30,7 @@ import pandas as pd
 
 from labbook.page import claims
 from labbook.page.claims import Claim, ClaimError, Family
+from labbook.runs import store
 from labbook.studies.results import StudyResults, ensure
 from labbook.studies.study import ACCURACY, load
 
@@ -47,7 +48,12 @@ def study(name: str, pool: Sequence[str | BookStudy | StudyResults] = (), **give
     """
     others = [one if isinstance(one, StudyResults) else one.results if isinstance(one, BookStudy)
               else ensure(one, required=False) for one in pool]
-    return BookStudy(ensure(name, **given), others)
+    found = BookStudy(ensure(name, **given), others)
+    if said := warnings_of(found.results):
+        from IPython.display import Markdown, display
+
+        display(Markdown(said))
+    return found
 
 
 def side_study(name: str, wanted: bool, pool: Sequence[str | BookStudy | StudyResults] = (), **given: Any) -> BookStudy:
@@ -62,6 +68,19 @@ def side_study(name: str, wanted: bool, pool: Sequence[str | BookStudy | StudyRe
     if asked.get("preset"):   # which wins over what a study fixes: that is given again
         asked |= {field: named.fixed[field] for field in given.keys() & named.fixed.keys()}
     return study(name, pool, required=False, **asked)
+
+
+def warnings_of(results: StudyResults) -> str:
+    """What a reader should know before trusting a study's numbers, in Markdown; empty where all is as planned."""
+    lines = []
+    if results.changed:
+        given = ", ".join(f"`{name} = {value!r}`" for name, value in results.changed.items())
+        lines.append(f"Drawn with other parameters than those of study `{results.study.name}`: {given}.")
+    if older := results.older_code():
+        lines.append(f"Study `{results.study.name}`: {len(older)} runs were made by other code than today's.")
+    if aside := store.set_aside():
+        lines.append("Damaged files of results were set aside: " + ", ".join(f"`{name}`" for name in aside) + ".")
+    return "\n".join([":::{warning}", *(f"- {line}" for line in lines), ":::"]) if lines else ""
 
 
 class BookStudy:

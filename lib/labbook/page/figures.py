@@ -145,18 +145,6 @@ def run_curves(history: Sequence[Mapping[str, float]]) -> BookFigure:
     return figure
 
 
-def rate_curves(rates: Mapping[str, Sequence[float]], steps_per_epoch: int) -> BookFigure:
-    """The learning rate of each schedule, step by step, over the epochs."""
-    figure, (axis,) = new_figure(width=6.2, height=3)
-    for number, (name, values) in enumerate(rates.items()):
-        colour, line, _ = look(number)
-        axis.plot(np.arange(len(values)) / steps_per_epoch, values, color=colour, linestyle=line, label=name)
-    _epochs_axis(axis, "learning rate")
-    axis.set_ylim(bottom=0)
-    legend_below(figure, axis)
-    return figure
-
-
 def learning_curves(
     history: pd.DataFrame, levels: Sequence[str], columns: Sequence[str],
     original: Mapping[str, pd.DataFrame] | None = None, log_losses: bool = True,
@@ -257,18 +245,6 @@ def seeds_by_level(
         axis.axvspan(*span[1:], color=COLOURS[4], alpha=0.18, linewidth=0, label=span[0], zorder=0)
     if marks or span or originals:
         figure.legend(loc="outside upper center", ncols=2, frameon=False, fontsize="small")
-    return figure
-
-
-def bars(names: Sequence[str], values: Sequence[float], xlabel: str) -> BookFigure:
-    """Horizontal bars, the first on top, each with its value."""
-    figure, (axis,) = new_figure(width=6.0, height=0.7 + 0.28 * len(names))
-    places = np.arange(len(names))[::-1]
-    axis.barh(places, values, color=COLOURS[0], height=0.65)
-    axis.set_yticks(places, names)
-    axis.set(xlabel=xlabel)
-    axis.bar_label(axis.containers[0], fmt="%.4g", padding=3, fontsize="small")
-    axis.margins(x=0.12)
     return figure
 
 
