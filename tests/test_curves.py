@@ -14,21 +14,6 @@ HISTORY = pd.DataFrame({
 })
 
 
-def test_epochs_to_reach_is_nan_where_it_never_is():
-    reached = curves.epochs_to_reach(HISTORY, "val_accuracy", 0.75)
-    assert reached[0] == 2
-    assert math.isnan(reached[1])
-
-
-def test_the_time_to_reach_a_target_lies_on_the_line_between_epochs():
-    reached = curves.time_to_reach(HISTORY, "val_accuracy", 0.75, start=0.1)
-    assert reached[0] == pytest.approx(1 + 0.25 / 0.3)
-    assert math.isnan(reached[1])
-    # Within the first epoch, from where guessing stands; later falls do not matter.
-    assert curves.time_to_reach(HISTORY, "val_accuracy", 0.3, start=0.1)[0] == pytest.approx(0.5)
-    assert curves.time_to_reach(HISTORY, "val_accuracy", 0.05, start=0.1).tolist() == [0, 0]
-
-
 def curve(*values: float) -> pd.DataFrame:
     return pd.DataFrame({"seed": 0, "epoch": range(len(values)), "val_loss": values})
 

@@ -98,3 +98,12 @@ def test_the_command_says_what_brings_torch():
     assert done.returncode == 2
     assert "make train" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_receptive_fields_by_hand():
+    # PlainCNN: (3x3, pool 2) three times. 3, 4, 8, 10, 18, 22.
+    rows = summary.layer_table(models.build(RunConfig.of(model="plaincnn", width=2)))
+    assert networks.receptive_field_sizes(rows) == [3, 4, 8, 10, 18, 22]
+    rows = summary.layer_table(models.build(RunConfig.of(width=2, kernel_size=1)))
+    # 1x1 kernels see only what pooling gathers.
+    assert networks.receptive_field_sizes(rows)[-1] == 32

@@ -10,11 +10,10 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from labbook.lab import Config, Lab
 from pydantic import Field
 from sklearn.datasets import load_digits
 from torch import Tensor, nn
-
-from labbook.lab import Config, Lab
 
 
 class DigitsConfig(Config):
@@ -33,7 +32,7 @@ class DigitsConfig(Config):
 
 
 def images() -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
-    """Training and validation digits: pixels (N, 64) float32 in 0..1 and labels (N,) int64; every fourth is held out."""
+    """Training and validation digits, every fourth held out: pixels (N, 64) float32 in 0..1, labels (N,) int64."""
     found = load_digits()
     pixels, labels = torch.tensor(found.data / 16, dtype=torch.float32), torch.tensor(found.target)
     held_out = torch.arange(len(labels)) % 4 == 0
