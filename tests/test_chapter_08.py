@@ -10,6 +10,7 @@ import torch
 from cifarbook import networks
 from cifarlab.config import RunConfig
 from cifarlab.models import ResidualBlock
+from labbook.studies import results
 from torch import nn
 
 PAGE = Path(__file__).resolve().parents[1] / "notebooks" / "08-depth.ipynb"
@@ -53,3 +54,10 @@ def test_the_gradient_has_the_identity_in_it():
 def test_the_parameters_of_the_exercise():
     nine, thirteen = (networks.of(RunConfig.of(width=16, depth=depth))["parameters"] for depth in (9, 13))
     assert re.search(r"= (\d+)\$\.", prose())[1] == str(thirteen - nine)
+
+
+def test_degradation_shows_early_and_the_gain_of_depth_late():
+    history = results.ensure("depth").history
+    second = history[history["epoch"] == 2].groupby("level")["val_accuracy"].mean()
+    assert second[[f"plain {depth}" for depth in (5, 9, 13, 17)]].idxmax() == "plain 9"
+    assert second["residual 17"] < second["residual 9"]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from labbook.studies import stats, study
+from labbook.studies import results, stats, study
 from scipy import stats as scipy_stats
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -44,3 +44,11 @@ def test_the_study_of_the_exercise_can_be_loaded(tmp_path):
     assert [(config.norm, config.shortcut) for config in configs] == [
         ("batch", True), ("none", True), ("batch", False), ("none", False)]
     assert {(config.depth, config.width, config.epochs) for config in configs} == {(17, 8, 2)}
+
+
+def test_muon_and_augmentation_are_behind_at_half_time_and_ahead_at_the_end():
+    history = results.ensure("recipe").history
+    half, end = (history[history["epoch"] == epoch].groupby("level")["val_accuracy"].mean() for epoch in (10, 20))
+    for level in ("with Muon", "with Muon and augmentation"):
+        assert half[level] < half["studies alone"]
+        assert end[level] > end["studies alone"]

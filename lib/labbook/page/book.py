@@ -196,10 +196,10 @@ class BookStudy:
 def value(name: str, number: Any, spec: str | None = None) -> Any:
     """A plain figure or word for the prose, ``{value}`name```, and the figure itself.
 
-    ``spec`` is a format such as ``"{:.1f} %"``; without one, a number has two significant digits.
+    ``spec`` is a format such as ``"{:.1f} %"``; without one, a number has two significant digits. NaN is a dash.
     """
     plain = number.item() if hasattr(number, "item") else number
-    text = spec.format(plain) if spec else claims.number(plain) if isinstance(plain, float) else (
+    text = "–" if plain != plain else spec.format(plain) if spec else claims.number(plain) if isinstance(plain, float) else (
         f"{plain:,}" if isinstance(plain, int) and not isinstance(plain, bool) else str(plain))
     if text[:1] == "-":
         text = claims.MINUS + text[1:]
