@@ -1,50 +1,20 @@
-"""The test set's predictions: what is computed from them, and that they can be made again from the committed model."""
+"""Which runs the test set is read for: what validation chose, once all of it is there, and nothing else."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from types import SimpleNamespace
 
-import numpy as np
 import pandas as pd
 import pytest
-import torch
-from cifarlab import data
-from cifarlab.config import PRESETS, RunConfig
 from labbook.cli import main
 from labbook.errors import LabError
-from labbook.lab import the_lab
-from labbook.paths import project_root
-from labbook.runs import files, runner, scratch, store
 from labbook.runs import predictions as evidence
+from labbook.runs import runner, scratch
 from labbook.studies import final_test
 from labbook.studies import results as reading
 from labbook.studies import study as studies
 from labbook.studies.results import StudyResults, ensure
-
-
-def toy() -> evidence.Predictions:
-    logits = np.full((4, 10), -10.0, dtype=np.float32)
-    logits[[0, 1, 2, 3], [0, 1, 5, 6]] = [10, 1, 3, 9]
-    return evidence.Predictions(logits, np.array([0, 1, 2, 3]), np.empty(0))
-
-
-def test_accuracy_loss_confusion_and_mistakes_of_a_toy():
-    predictions = toy()
-    assert predictions.accuracy == 0.5
-    matrix = predictions.confusion()
-    assert matrix.sum() == 4
-    assert matrix[2, 5] == matrix[3, 6] == 1
-    assert predictions.most_confident_mistakes(5).tolist() == [3, 2]
-    assert predictions.probabilities.sum(1) == pytest.approx(np.ones(4))
-    assert predictions.doubt == pytest.approx(9 * np.exp([-20, -11, -13, -19]), 1e-3)
-    assert predictions.loss == pytest.approx((0 + 0 + 13 + 19) / 4, abs=1e-3)
-
-
-def test_a_run_without_predictions_or_weights_says_what_to_do(results):
-    for make in (evidence.predictions, evidence.keep_model):
-        with pytest.raises(evidence.NoPredictionsError, match=r"its weights, .* run it again"):
-            make(RunConfig.of(width=4))
 
 
 def test_a_page_reads_only_what_was_evaluated_unless_the_reader_asked_for_runs_of_his_own(results, tmp_path):
@@ -76,45 +46,6 @@ def test_predictions_without_weights_are_shown_and_no_model_is_kept(results, tmp
     assert "seed 0: test accuracy" in said
     assert "model not kept: its weights are on the machine that trained it" in said
     assert not evidence.model_path(config.id).exists()
-
-
-@pytest.mark.parametrize("damage", [
-    lambda content: content[: len(content) // 2],
-    lambda content: b"",
-    lambda content: b"not an archive",
-    lambda content: content.replace(b"labels", b"lables"),
-    lambda content: content[:1000] + bytes(1000) + content[2000:],
-])
-def test_damaged_predictions_are_named_and_set_aside(results, damage):
-    config = RunConfig.of(width=4)
-    path = evidence.predictions_path(config.id)
-    path.parent.mkdir(parents=True)
-    np.savez_compressed(path, logits=np.random.default_rng(0).normal(size=(500, 10)), labels=np.zeros(500, np.uint8),
-                        pictures=np.zeros(0))
-    assert evidence.predictions(config).logits.shape == (500, 10)
-    path.write_bytes(damaged := damage(path.read_bytes()))
-    with (
-        pytest.warns(files.DamagedResultWarning, match=rf"The predictions {path.name} are damaged .* Restore them"),
-        pytest.raises(evidence.NoPredictionsError),
-    ):
-        evidence.predictions(config)
-    assert not evidence.evaluated(config)
-    assert store.set_aside() == [f"{path.name}.damaged"]
-    assert path.with_name(f"{path.name}.damaged").read_bytes() == damaged
-
-
-@pytest.mark.parametrize("content", [b"", b"not weights", b"another network"])
-def test_damaged_weights_are_named_with_the_remedy(results, content):
-    config = RunConfig.of(width=4)
-    path = evidence.model_path(config.id)
-    path.parent.mkdir(parents=True)
-    if content == b"another network":
-        other = RunConfig.of(**PRESETS["smoke"] | {"width": 8})
-        content = the_lab().training(other, torch.device("cpu")).weights()
-    path.write_bytes(content)
-    with pytest.raises(evidence.NoPredictionsError, match=rf"The weights .*{path.name} are damaged .* Restore them"):
-        evidence.compute(config)
-    assert path.read_bytes() == content
 
 
 def test_the_level_is_chosen_on_validation(smoke_results, monkeypatch):
@@ -196,53 +127,6 @@ def test_the_command_evaluates_again_what_was_evaluated_and_only_that(results, m
     assert "no run has both predictions with views 'mirror' and weights here" in capsys.readouterr().err
 
 
-def test_weights_are_evaluated_again_and_compared_with_what_is_committed(results, monkeypatch):
-    config = RunConfig()
-    with pytest.raises(LabError, match=r"npz is not there to compare with"):
-        evidence.again(config)
-    logits, labels = np.eye(10, dtype=np.float32), np.arange(10)
-    monkeypatch.setattr(evidence, "compute", lambda *_: evidence.Predictions(logits, labels, np.empty(0)))
-    before = evidence.predictions(config)   # computed and written
-    assert evidence.again(config) == (
-        "test accuracy 100.00 %, committed 100.00 %; 10 of 10 predictions are the same")
-    other = evidence.Predictions(np.roll(logits, 1, axis=0), labels, np.empty(0))
-    monkeypatch.setattr(evidence, "compute", lambda *_: other)
-    assert evidence.again(config) == "test accuracy 0.00 %, committed 100.00 %; 0 of 10 predictions are the same"
-    assert evidence.predictions(config).accuracy == before.accuracy   # nothing was written
-
-
 def test_a_level_that_was_not_trained_is_refused_by_name(capsys):
     assert main(["final-test", "baseline", "--level", "wide"]) == 2
     assert "level: no finished run of 'wide'" in capsys.readouterr().err
-
-
-@pytest.mark.dataset
-def test_the_committed_pictures_are_those_of_the_most_confident_mistakes():
-    images = data.load(RunConfig(), train=False).pixels.numpy()
-    paths = sorted((project_root() / "results" / "predictions").glob("*.npz"))
-    assert paths
-    for path in paths:
-        run_id, *views = path.stem.split(".")
-        found = evidence.predictions(SimpleNamespace(id=run_id), *views)
-        assert np.array_equal(found.pictures, images[found.most_confident_mistakes()]), path.name
-
-
-@pytest.mark.dataset
-def test_the_committed_predictions_come_from_the_committed_models(monkeypatch):
-    paths = sorted((project_root() / "results" / "models").glob("*.pt"))
-    configs = {config.id: config for name in studies.names() for _, config in studies.load(name).runs()}
-    # A model may be kept before its study is complete; until then the test set is not read for it.
-    pairs = {views: configs[path.stem] for path in paths for views in ("one", "mirror", "mirror_shift")
-             if evidence.evaluated(configs[path.stem], views)}
-    # One model for each way of looking at an image, and the first images: six views of all of them take minutes, and
-    # `final-test --again` compares those.
-    assert pairs.keys() >= {"one", "mirror_shift"}
-    first = torch.arange(300)
-    some = data.load_cifar10(train=False).take(first)
-    monkeypatch.setattr(data, "load", lambda config, train: some)
-    for views, config in pairs.items():
-        committed = evidence.predictions(config, views)
-        made_again = evidence.compute(config, views)
-        assert (made_again.predicted == committed.predicted[first]).mean() > 0.99
-        hit = committed.predicted[first] == committed.labels[first]
-        assert made_again.accuracy == pytest.approx(hit.mean(), abs=0.01)

@@ -131,7 +131,7 @@ def test_a_lab_s_run_that_diverges_is_recorded_as_such(slope):
 def test_a_lab_without_a_test_set_says_so(slope):
     with pytest.raises(LabError, match="has no test set"):
         the_lab().evaluate(Slope(), b"", "one")
-    with pytest.raises(seam.DeviceError, match="device: 'cuda' is not known. Allowed: auto, cpu"):
+    with pytest.raises(seam.DeviceError, match=r"device: 'cuda' is not known\. Allowed: auto, cpu"):
         the_lab().choose_device("cuda")
 
 

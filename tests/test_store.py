@@ -54,6 +54,14 @@ def nested(name: str, depth: int = 100_000):
     return damage
 
 
+def digits(name: str, count: int):
+    """A damage: a number of so many digits in the place of a field."""
+    def damage(text: str) -> str:
+        return with_(**{name: "HERE"})(text).replace('"HERE"', "1" * count)
+
+    return damage
+
+
 DAMAGES = {
     "half of it": (lambda text: text[: len(text) // 2], "damaged"),
     "empty": (lambda text: "", "damaged"),
@@ -77,12 +85,10 @@ DAMAGES = {
     "provenance of 900 lists": (nested("provenance__cpu", 900), "provenance"),
     "a field cls": (with_(config__cls=1), "cls"),
     "a field self": (with_(config__self=1), "self"),
-    "a number of 400 digits": (lambda text: with_(config__dropout="HERE")(text).replace('"HERE"', "1" + "0" * 400),
-                               "dropout"),
-    "a number of 5,000 digits": (lambda text: with_(config__seed="HERE")(text).replace('"HERE"', "1" * 5000), "damaged"),
-    "an epoch of 400 digits": (lambda text: with_(history__epoch="HERE")(text).replace('"HERE"', "1" * 400), "damaged"),
-    "an accuracy of 400 digits": (
-        lambda text: with_(final__fit_loss="HERE")(text).replace('"HERE"', "1" + "0" * 400), "final"),
+    "a dropout of 400 digits": (digits("config__dropout", 400), "dropout"),
+    "a seed of 5,000 digits": (digits("config__seed", 5000), "damaged"),
+    "an epoch of 400 digits": (digits("history__epoch", 400), "damaged"),
+    "a loss of 400 digits": (digits("final__fit_loss", 400), "final"),
     "configuration a list": (with_(config=[]), "config"),
     "configuration a text": (with_(config="resnet9"), "config"),
     "a list for a field": (with_(config__model=["resnet9"]), "model"),

@@ -35,7 +35,7 @@ class Predictions:
     they can be shown where the dataset is not.
 
     Raises:
-        ValueError: shapes do not fit, a logit is no number, or a label is no class.
+        ValueError: shapes or types do not fit, a logit is no number, or a label is no class.
     """
 
     logits: np.ndarray
@@ -48,6 +48,10 @@ class Predictions:
             raise ValueError("its logits or labels have a wrong shape, or are no numbers")
         if self.labels.min() < 0 or self.labels.max() >= classes:
             raise ValueError(f"a label is not one of 0 to {classes - 1}")
+        shown = self.pictures
+        if shown.size and (shown.ndim != 4 or shown.dtype != np.uint8 or len(shown) != len(
+                self.most_confident_mistakes())):
+            raise ValueError("its pictures are not those of its mistakes")
 
     @property
     def predicted(self) -> np.ndarray:
