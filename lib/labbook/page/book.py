@@ -199,7 +199,8 @@ def value(name: str, number: Any, spec: str | None = None) -> Any:
     ``spec`` is a format such as ``"{:.1f} %"``; without one, a number has two significant digits. NaN is a dash.
     """
     plain = number.item() if hasattr(number, "item") else number
-    text = "–" if plain != plain else spec.format(plain) if spec else claims.number(plain) if isinstance(plain, float) else (
+    text = "–" if plain != plain else spec.format(plain) if spec else (
+        claims.number(plain) if isinstance(plain, float) else
         f"{plain:,}" if isinstance(plain, int) and not isinstance(plain, bool) else str(plain))
     if text[:1] == "-":
         text = claims.MINUS + text[1:]
