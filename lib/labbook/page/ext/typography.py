@@ -13,7 +13,7 @@ SPACE = "\N{NO-BREAK SPACE}"
 # The number may be an element of its own, as glued ones are: then the text begins or ends beside it.
 RULES = (
     (re.compile(r"(?:(?<=\d)|^)\s(?=%)"), SPACE),
-    (re.compile(r"(?<=\d)\s±\s(?=\d)"), f"{SPACE}±{SPACE}"),
+    (re.compile(r"(?<=\d)\s([±×])\s(?=\d)"), rf"{SPACE}\1{SPACE}"),
     (re.compile(r"\b([np])\s([=<≥])\s(?=\d|$)"), rf"\1{SPACE}\2{SPACE}"),
     MINUS,
 )
