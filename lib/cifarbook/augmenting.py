@@ -32,7 +32,7 @@ def cutout(image: np.ndarray, top: int, left: int, size: int = 8) -> np.ndarray:
 def sheet(samples: np.ndarray, names: Sequence[str], train: Sequence[int], val: Sequence[int]) -> BookFigure:
     """The sample images (10, n, 32, 32, 3), one class a row, between the class's name and its counts in the split."""
     classes, count, side = samples.shape[:3]
-    figure, (axis,) = new_figure(width=6.4, height=0.55 + 0.52 * classes)
+    figure, (axis,) = new_figure(width=5.4, height=0.3 + 0.41 * classes)
     axis.imshow(samples.swapaxes(1, 2).reshape(classes * side, count * side, 3), interpolation="nearest")
     places = side * np.arange(classes) + side / 2
     axis.set_yticks(places, names, fontsize=11)
@@ -42,10 +42,10 @@ def sheet(samples: np.ndarray, names: Sequence[str], train: Sequence[int], val: 
     axis.spines[:].set_visible(False)
     right = count * side
     for place, name, *numbers in ((-side / 3, None, "train", "choose"), *zip(places, names, train, val, strict=True)):
-        for number, offset in zip(numbers, (52, 98), strict=True):
+        for number, offset in zip(numbers, (46, 90), strict=True):
             text = number if name is None else f"{number:,}"
             axis.text(right + offset, place, text, ha="right", va="center", fontsize=10.5, color=FAINT)
-    axis.set(xlim=(0, right + 100), ylim=(classes * side, -side / 1.5))
+    axis.set(xlim=(0, right + 91), ylim=(classes * side, -side / 1.5))
     return figure
 
 

@@ -251,10 +251,12 @@ def seeds_by_level(
 # --- networks -------------------------------------------------------------------------------------------------------
 
 
-def _box(axis: Axes, x: float, y: float, width: float, height: float, text: str, colour: str) -> None:
+def _box(
+    axis: Axes, x: float, y: float, width: float, height: float, text: str, colour: str, size: float = 8.5
+) -> None:
     axis.add_patch(FancyBboxPatch((x, y), width, height, boxstyle="round,pad=0,rounding_size=0.08", linewidth=1,
                                   edgecolor=INK, facecolor=colour))
-    axis.text(x + width / 2, y + height / 2, text, ha="center", va="center", fontsize=8.5, color=INK)
+    axis.text(x + width / 2, y + height / 2, text, ha="center", va="center", fontsize=size, color=INK)
 
 
 def _arrow(axis: Axes, start: tuple[float, float], end: tuple[float, float], curve: float = 0.0) -> None:
@@ -268,11 +270,11 @@ def architecture(rows: Sequence[Mapping]) -> BookFigure:
     ``rows``: one a layer, with ``layer`` (dotted name), ``kind``, ``detail`` (kernel) and ``output`` (shape).
     """
     shown = [row for row in rows if row["kind"] in ("Conv2d", "MaxPool2d", "Linear")]
-    figure, (axis,) = new_figure(width=6.2, height=0.42 * len(shown) + 0.6)
+    figure, (axis,) = new_figure(width=5.2, height=0.42 * len(shown) + 0.6)
     axis.axis("off")
     step, height, left, width = 1.0, 0.68, 1.6, 4.6
-    axis.set(xlim=(-0.4, 8.6), ylim=(-step * len(shown) - 0.3, 1.1))
-    axis.text(left + width / 2, 0.65, "image 3 × 32 × 32", ha="center", fontsize=8.5, color=INK)
+    axis.set(xlim=(0.4, 8.7), ylim=(-step * len(shown) + 0.3, 1.1))
+    axis.text(left + width / 2, 0.65, "image 3 × 32 × 32", ha="center", fontsize=9.5, color=INK)
     blocks: dict[str, list[float]] = {}
     for number, row in enumerate(shown):
         y = -step * (number + 1) + 0.5
@@ -280,7 +282,7 @@ def architecture(rows: Sequence[Mapping]) -> BookFigure:
         kind = {"Conv2d": "conv", "MaxPool2d": "pool", "Linear": "linear"}[row["kind"]]
         text = {"conv": f"convolution {row.get('detail', '')}", "pool": f"max-pooling {row.get('detail', '')}",
                 "linear": "fully connected"}[kind]
-        _box(axis, left, y, width, height, f"{text} → {shape}", PALE[kind])
+        _box(axis, left, y, width, height, f"{text} → {shape}", PALE[kind], size=9.5)
         axis.text(left + width + 0.15, y + height / 2, row["layer"], va="center", fontsize=9, color=FAINT)
         _arrow(axis, (left + width / 2, y + step), (left + width / 2, y + height))
         if ".conv1." in row["layer"] or ".conv2." in row["layer"]:
@@ -289,7 +291,7 @@ def architecture(rows: Sequence[Mapping]) -> BookFigure:
         top, bottom = max(places) + height + 0.16, min(places) - 0.18
         middle, side = left + width / 2, left - 0.5
         axis.plot([middle, side, side, middle], [top, top, bottom, bottom], color=COLOURS[1])
-        axis.text(left - 0.62, (top + bottom) / 2, "identity", rotation=90, va="center", ha="right", fontsize=8,
+        axis.text(left - 0.62, (top + bottom) / 2, "identity", rotation=90, va="center", ha="right", fontsize=9.5,
                   color=COLOURS[1])
         axis.text(left + width / 2, bottom, "+", ha="center", va="center", fontsize=10, color=COLOURS[1],
                   bbox={"boxstyle": "circle,pad=0.12", "facecolor": "white", "edgecolor": COLOURS[1]})
