@@ -32,20 +32,16 @@ def cutout(image: np.ndarray, top: int, left: int, size: int = 8) -> np.ndarray:
 def sheet(samples: np.ndarray, names: Sequence[str], train: Sequence[int], val: Sequence[int]) -> BookFigure:
     """The sample images (10, n, 32, 32, 3), one class a row, between the class's name and its counts in the split."""
     classes, count, side = samples.shape[:3]
-    figure, (axis,) = new_figure(width=5.4, height=0.3 + 0.41 * classes)
+    figure, (axis,) = new_figure(width=5.8, height=0.3 + 0.41 * classes)
     axis.imshow(samples.swapaxes(1, 2).reshape(classes * side, count * side, 3), interpolation="nearest")
     places = side * np.arange(classes) + side / 2
-    axis.set_yticks(places, names, fontsize=11)
-    axis.set_xticks([])
-    axis.tick_params(length=0)
-    axis.grid(False)
-    axis.spines[:].set_visible(False)
+    axis.axis("off")
     right = count * side
-    for place, name, *numbers in ((-side / 3, None, "train", "choose"), *zip(places, names, train, val, strict=True)):
-        for number, offset in zip(numbers, (46, 90), strict=True):
-            text = number if name is None else f"{number:,}"
-            axis.text(right + offset, place, text, ha="right", va="center", fontsize=10.5, color=FAINT)
-    axis.set(xlim=(0, right + 91), ylim=(classes * side, -side / 1.5))
+    for place, name, *numbers in ((-side / 3, "", "train", "choose"), *zip(places, names, train, val, strict=True)):
+        axis.text(-8, place, name, ha="right", va="center")
+        for number, offset in zip(numbers, (50, 104), strict=True):
+            axis.text(right + offset, place, f"{number:,}" if name else number, ha="right", va="center", color=FAINT)
+    axis.set(xlim=(-90, right + 105), ylim=(classes * side, -side / 1.5))
     return figure
 
 
