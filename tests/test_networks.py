@@ -18,7 +18,7 @@ WITHOUT_TORCH = "import sys; sys.modules.update(torch=None, torchvision=None)\n"
 
 def test_the_committed_networks_are_what_the_models_say():
     assert networks.path().read_text(encoding="utf-8") == networks.as_text(networks.compute()), (
-        "the networks changed: `python -m cifarlab networks` writes them anew")
+        "the networks changed: `python -m cifarbook networks` writes them anew")
 
 
 def test_reading_the_networks_and_the_schedule_needs_no_torch():
@@ -56,7 +56,7 @@ def test_a_missing_file_is_named_with_its_remedy(tmp_path, monkeypatch):
     monkeypatch.setattr(networks, "path", lambda: tmp_path / "networks.json")
     networks.committed.cache_clear()
     try:
-        with pytest.raises(LabError, match=r"networks\.json cannot be read .*python -m cifarlab networks"):
+        with pytest.raises(LabError, match=r"networks\.json cannot be read .*python -m cifarbook networks"):
             networks.of(RunConfig())
     finally:
         networks.committed.cache_clear()

@@ -1,6 +1,6 @@
 """The dataset's card: figures and a few pictures of CIFAR-10, committed so that the book builds without the dataset.
 
-``python -m cifarlab card`` makes it from the dataset; a test makes it again and compares.
+``python -m cifarbook card`` makes it from the dataset; a test makes it again and compares.
 """
 
 from __future__ import annotations

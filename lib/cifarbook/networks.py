@@ -1,6 +1,6 @@
 """The book's networks as committed data: layers, parameters and arithmetic, so that reading them needs no PyTorch.
 
-``python -m cifarlab networks`` writes ``results/networks.json`` from the models; a test makes it again and compares.
+``python -m cifarbook networks`` writes ``results/networks.json`` from the models; a test makes it again and compares.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def committed() -> Mapping[str, Any]:
         return json.loads(path().read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise LabError(
-            f"{path()} cannot be read ({error}). Restore it from git, or write it again: `python -m cifarlab networks`."
+            f"{path()} cannot be read ({error}). Restore it from git, or write it again: `python -m cifarbook networks`."
         ) from None
 
 

@@ -1,4 +1,4 @@
-"""The lab's own command line, ``python -m cifarlab COMMAND``: the dataset, and what is committed about it."""
+"""The lab's own command line, ``python -m cifarlab COMMAND``: the dataset."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import typer
 from labbook import terminal
 
 app = terminal.application(
-    "The CIFAR-10 lab: its dataset, and what is computed from it once and committed.",
+    "The CIFAR-10 lab: its dataset.",
     {"download": "the next call goes on where this one ended"},
 )
 
@@ -30,28 +30,6 @@ def download(
 
     fetch(cifar10_root(), source)
     print(f"CIFAR-10 is in {cifar10_root()}")
-
-
-@app.command()
-def card() -> None:
-    """Compute the dataset's card.
-
-    Statistics and sample pictures for the chapter on the data, so that the book builds without the dataset.
-    """
-    from cifarbook import card as dataset_card
-
-    print(f"written to {dataset_card.write()}")
-
-
-@app.command()
-def networks() -> None:
-    """Describe every study's network.
-
-    Layers, parameters and arithmetic, so that the book is read without PyTorch.
-    """
-    from cifarbook import networks as described
-
-    print(f"written to {described.write()}")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
