@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
-from labbook.page.figures import COLOURS, FAINT, INK, ON_PALE, PALE, BookFigure, new_figure, plain_log_ticks
+from labbook.page.figures import COLOURS, FAINT, INK, PALE, BookFigure, new_figure, plain_log_ticks
 from labbook.studies.stats import mean_interval
 from matplotlib.axes import Axes
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
@@ -41,7 +41,7 @@ def _half(axis: Axes, y: float, colour: str, direction: int, box: str, start: st
     left = min(at(3.3), at(5.7))
     axis.add_patch(FancyBboxPatch((left, y - 0.4), 2.4, 0.8, boxstyle="round,pad=0,rounding_size=0.1", edgecolor=INK,
                                   facecolor=PALE["conv"]))
-    axis.text(left + 1.2, y, box, ha="center", va="center", fontsize=9.5, color=ON_PALE)
+    axis.text(left + 1.2, y, box, ha="center", va="center", fontsize=9.5, color=INK)
     arrow((1.1, y), (3.3, y))
     arrow((5.7, y), (7.55, y))
     arrow((1.9, y), (1.9, y + 1.1), (7.8, y + 1.1), (7.8, y + 0.25))

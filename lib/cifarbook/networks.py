@@ -52,7 +52,8 @@ def committed() -> Mapping[str, Any]:
         return json.loads(path().read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise LabError(
-            f"{path()} cannot be read ({error}). Restore it from git, or write it again: `python -m cifarbook networks`."
+            f"{path()} cannot be read ({error}). Restore it from git, or write it again: "
+            "`python -m cifarbook networks`."
         ) from None
 
 

@@ -36,7 +36,7 @@ STYLE = {
 }
 BAND_FROM = 3   # seeds
 PALE = {"conv": "#CFE3F1", "pool": "#F8DCC4", "linear": "#CDEBDD", "block": "#E3EDF5"}
-# On figures' pale grounds in both themes: not among those that change.
+# On grounds that stay as they are in both themes, such as those of a heat map.
 ON_PALE = "#232323"
 # How a drawing looks on a dark page: its colours there, by those that it is drawn in. It has no ground of its own.
 ON_DARK = {
