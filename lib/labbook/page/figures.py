@@ -298,48 +298,7 @@ def architecture(rows: Sequence[Mapping]) -> BookFigure:
     return figure
 
 
-def residual_block() -> BookFigure:
-    """A plain block beside a residual one: the same layers, with and without the identity shortcut."""
-    figure, axes = new_figure(2, width=3.0, height=3.4)
-    for axis, title, shortcut in zip(axes, ("plain: y = F(x)", "residual: y = x + F(x)"), (False, True), strict=True):
-        axis.axis("off")
-        axis.set(xlim=(-1.4, 4.2), ylim=(-5.2, 1.4))
-        axis.set_title(title, loc="center")
-        axis.text(1.5, 0.75, "x", ha="center", fontsize=11, style="italic")
-        for y in (-1.2, -3.2):
-            _box(axis, 0, y, 3, 0.95, "3 × 3 convolution\nnorm, ReLU", PALE["conv"])
-        _arrow(axis, (1.5, 0.6), (1.5, -0.25))
-        _arrow(axis, (1.5, -1.2), (1.5, -2.25))
-        _arrow(axis, (1.5, -3.2), (1.5, -4.75 if not shortcut else -3.95))
-        axis.text(1.5, -5.15, "y", ha="center", fontsize=11, style="italic")
-        if shortcut:
-            axis.plot([1.5, -0.7, -0.7, 1.22], [0.2, 0.2, -4.15, -4.15], color=COLOURS[1], linewidth=1.4)
-            axis.text(-0.85, -2, "identity", rotation=90, ha="right", va="center", color=COLOURS[1], fontsize=9)
-            axis.text(1.5, -4.15, "+", ha="center", va="center", fontsize=12, color=COLOURS[1],
-                      bbox={"boxstyle": "circle,pad=0.1", "facecolor": "white", "edgecolor": COLOURS[1]})
-            _arrow(axis, (1.5, -4.35), (1.5, -4.78))
-    return figure
-
-
 # --- classes and images ---------------------------------------------------------------------------------------------
-
-
-def confusion(matrix: np.ndarray, classes: Sequence[str]) -> BookFigure:
-    """Rows: the true class; columns: the predicted one; counts, the diagonal left pale so that errors are seen."""
-    figure, (axis,) = new_figure(width=6.2, height=5.6)
-    axis.grid(False)
-    errors = matrix.astype(float).copy()
-    np.fill_diagonal(errors, 0)
-    image = axis.imshow(errors, cmap="Blues")
-    for row, column in np.ndindex(*matrix.shape):
-        dark = errors[row, column] > 0.6 * errors.max()
-        axis.text(column, row, f"{matrix[row, column]}", ha="center", va="center", fontsize=8,
-                  color="#fefefe" if dark else ON_PALE, fontweight="bold" if row == column else "normal")
-    axis.set_xticks(range(len(classes)), classes, rotation=45, ha="right")
-    axis.set_yticks(range(len(classes)), classes)
-    axis.set(xlabel="predicted class", ylabel="true class")
-    figure.colorbar(image, ax=axis, label="images confused", shrink=0.8)
-    return figure
 
 
 def picture_grid(
