@@ -239,8 +239,11 @@ ALL = {package.__name__: [found.name for found in pkgutil.walk_packages(package.
 IMPORT_ALL = """
 import importlib, sys
 blocked, names = sys.argv[1].split(","), sys.argv[2].split(",")
-for name in blocked:
-    sys.modules[name] = None   # from here on its import fails
+class Blocked:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in blocked:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+sys.meta_path.insert(0, Blocked())
 for name in names:
     importlib.import_module(name)
 print(sum(name.split(".")[0] == "cifarlab" for name in sys.modules))
