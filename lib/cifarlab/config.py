@@ -29,8 +29,8 @@ PRESETS: dict[str, dict[str, Any]] = {
     # The original's budget: full width, twenty epochs.
     "report": {"width": 64, "epochs": 20, "precision": "bfloat16"},
 }
-# On so many training images the finished network is judged: enough to see how well it fits them, for a twelfth of an
-# epoch's arithmetic.
+# So many training images are used to judge how well the finished network fits them, for a twelfth of an epoch's
+# arithmetic.
 FIT_IMAGES = 10_000
 
 
@@ -42,7 +42,9 @@ def choice(default: Any, description: str, **limits: Any) -> Any:
 class RunConfig(Config):
     """Every choice that can change a run's numbers. A default is never changed: ids hash what differs from it."""
 
+    # Dropped fields, each with the only value that stored runs have; see labbook.lab.Config.
     retired: ClassVar[dict[str, Any]] = {"compiled": False}
+    # Fields counted in epochs: a run of another length keeps their share of it.
     shares: ClassVar[tuple[str, ...]] = ("warmup_epochs", "low_resolution_epochs", "whitening_bias_epochs")
 
     # --- data: which images, and what is done to them -------------------------------------------------------------

@@ -11,8 +11,8 @@ from labbook.lab import DeviceError, Lab
 
 from cifarlab.config import PRESETS, RunConfig
 
-# Up to this width, a run a core on one thread each finishes more runs an hour than one run on all threads
-# (results/bench/packing.json, drawn in the chapter on speed).
+# Networks up to this width are trained one run per core, each on one thread. That finishes more runs an hour than
+# giving each run all cores; measured up to here (results/bench/packing.json, the chapter on speed).
 PACKED_WIDTH = 64
 # How many GB of a processor's memory to allow for one run's process beside a GPU: PyTorch, its library, the images.
 BESIDE_A_GPU = 4
@@ -147,7 +147,7 @@ class CifarLab(Lab):
         model = models.build(config).to(device, memory_format=torch.channels_last)
         model.load_state_dict(self.load(weights))
         images = data.load(config, train=False)
-        with reproducible(device):  # on a GPU also: with float32's own products
+        with reproducible(device):  # on a GPU also: TF32 off
             logits = predict(model, images.to(device), config.with_(precision="float32"), views=views)
         return logits.numpy(), images.labels.numpy(), images.pixels.numpy()
 
@@ -157,11 +157,11 @@ class CifarLab(Lab):
         return float(config.epochs * config.train_images * size)
 
     def memory(self, config: RunConfig, device: Any) -> float:
-        """GB for one run's process: a little more than committed runs took, at every width and batch of up to 2,000."""
+        """GB to reserve for one run's process: above the peaks of committed runs, with batches up to 2,000."""
         return BESIDE_A_GPU if device.type == "cuda" else self.network_memory(config)
 
     def network_memory(self, config: RunConfig) -> float:
-        """GB that the network and a batch take, with what PyTorch itself needs."""
+        """GB: one for PyTorch, the rest for network and batch, growing with the width and with batches above 2,000."""
         return 1 + 3 * config.width / 64 * max(1, config.batch_size / 2000)
 
     def at_once(self, configs: Sequence[RunConfig], device: Any, most: int) -> int:

@@ -18,7 +18,7 @@ from cifarlab.streams import stream_seed
 def norm_layer(norm: str, channels: int) -> nn.Module:
     """Return the normalisation called ``norm`` (a value of ``RunConfig.norm``) for ``channels`` channels.
 
-    Layer norm is GroupNorm with one group, instance norm with one group a channel (Wu & He 2018, fig. 2).
+    Layer norm is GroupNorm with one group, instance norm with one group per channel (Wu & He 2018, fig. 2).
     """
     match norm:
         case "none":
@@ -75,8 +75,8 @@ def blocks_per_stage(depth: int) -> tuple[int, int, int]:
     """Return how many residual blocks the three stages get, for ``depth`` weighted layers.
 
     Four convolutions and the classifier are always there; each block adds two (and counts as two where it is given a
-    single convolution). Blocks are dealt out to stages 1, 3,
-    2, 1, 3, 2, …, so that depth 9 is the original's ResNet-9: one block in stage 1, one in stage 3.
+    single convolution). Blocks are dealt out to stages 1, 3, 2, 1, 3, 2, …, so that depth 9 is the original's
+    ResNet-9: one block in stage 1, one in stage 3.
     """
     blocks = (depth - 5) // 2
     return (blocks + 2) // 3, blocks // 3, (blocks + 1) // 3

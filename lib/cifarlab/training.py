@@ -64,7 +64,7 @@ def forward_backward(model: nn.Module, inputs: Tensor, labels: Tensor, config: R
 
 def update(optimizers: Sequence[torch.optim.Optimizer], schedulers: Schedulers, device: torch.device) -> None:
     """Move the weights along their gradients, and the learning rate along its schedule."""
-    with bfloat16_products(device):  # Muon's
+    with bfloat16_products(device):  # Muon multiplies matrices itself
         for optimizer, scheduler in zip(optimizers, schedulers, strict=True):
             optimizer.step()
             scheduler.step()
@@ -206,7 +206,7 @@ class Training:
 
     def final(self) -> dict[str, float]:
         """Loss and accuracy on training images of the network as it is now, in evaluation mode: :func:`fit_score`."""
-        with reproducible(self.device):  # on a GPU also: with float32's own products
+        with reproducible(self.device):  # on a GPU also: TF32 off
             loss, accuracy = fit_score(self.model, self.train_images, self.config)
         return {"fit_loss": loss, "fit_accuracy": accuracy}
 

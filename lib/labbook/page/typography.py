@@ -1,4 +1,4 @@
-"""How a negative number is written, in tables and in prose alike."""
+"""How a negative number is written; shared by tables.py and ext/typography.py."""
 
 from __future__ import annotations
 
