@@ -15,6 +15,7 @@ from cifarbook import networks, three_layers
 from cifarlab import training
 from cifarlab.config import RunConfig
 from cifarlab.models import PlainCNN
+from labbook.studies.study import load
 from torch import nn
 
 CHAPTER = Path(__file__).resolve().parents[1] / "notebooks" / "02-networks.ipynb"
@@ -28,7 +29,7 @@ def prose() -> str:
 @pytest.fixture(scope="module")
 def shown() -> dict:
     """What the chapter's code defines."""
-    names = {"nn": nn, "F": F}
+    names = {"torch": torch, "nn": nn, "F": F}
     for code in re.findall(r"```python\n(.*?)```", prose(), flags=re.S):
         exec(code, names)
     return names
@@ -59,6 +60,15 @@ def test_the_training_step_is_the_librarys(shown):
         theirs.zero_grad(set_to_none=True)
     for mine, its in zip(ours.state_dict().values(), theirs.state_dict().values(), strict=True):
         assert torch.equal(mine, its)
+
+
+def test_the_optimizer_is_that_of_the_study_and_the_validation_counts_what_is_right(shown):
+    start = load("baseline").config("starting point", 0)
+    made = shown["optimizer"]
+    assert (start.optimizer, start.schedule) == ("adam", "constant")
+    assert made.param_groups[0]["lr"] == start.learning_rate == shown["scheduler"].get_last_lr()[0]
+    batches = [(torch.eye(10)[:4], torch.arange(4)), (torch.eye(10), torch.zeros(10, dtype=torch.long))]
+    assert shown["validate"](nn.Identity(), batches).item() == pytest.approx(5 / 14)
 
 
 def test_the_arithmetic_of_the_exercise():
