@@ -308,7 +308,7 @@ def test_the_evidence_opens_from_the_keyboard_and_without_a_script(site):
     page = site[2]["good"]
     buttons = re.findall(r'<button type="button" class="claim-mark" popovertarget="([^"]+)" aria-label="([^"]+)"', page)
     assert len(buttons) == 5 and len({target for target, _ in buttons}) == 3
-    assert buttons[0][1] == "Evidence 1: cosine is higher than constant"
+    assert buttons[0][1] == "Evidence 1: “cosine” is higher than “constant” in validation accuracy"
     for target, _ in buttons:
         (note,) = re.findall(rf'<div popover [^>]*id="{target}" role="dialog" aria-labelledby="([^"]+)"', page)
         assert f'id="{note}"' in page
@@ -337,7 +337,8 @@ APP = SimpleNamespace(env=SimpleNamespace(found_docs=(), titles={}), builder=Non
 
 def test_texts_of_files_cannot_put_markup_into_a_note():
     record = book_study(changed={HOSTILE: HOSTILE}).claim("name", "cosine", ">", "constant").as_dict()
-    record |= {"study": HOSTILE, "says": HOSTILE, "pooled": [HOSTILE], "runs": [HOSTILE], "unit": HOSTILE,
+    record |= {"study": HOSTILE, "says": HOSTILE, "pooled": [HOSTILE], "more": {HOSTILE: 1}, "runs": [HOSTILE],
+               "unit": HOSTILE,
                "levels": [level | {"name": HOSTILE} for level in record["levels"]],
                "fields": dict.fromkeys(record["fields"], HOSTILE), "rule": HOSTILE, "test": HOSTILE}
     note = _note(APP, "page", "page", 1, record)
@@ -407,9 +408,11 @@ def test_claims_are_frozen_and_planned_ones_compare_by_what_they_say():
 def test_every_study_has_a_page_whose_parts_are_made_from_its_runs():
     for name in evidence.study.names():
         page = evidence.page(name)
-        assert page.startswith("# ") and page.count("```{evidence} " + name) == len(evidence.PARTS)
+        assert page.startswith("# ") and page.count("```{evidence} " + name) == len(evidence.PARTS) - (
+            not evidence.with_further_seeds(name))
     parts = {part: make("decay") for part, make in evidence.TABLES.items()}
     assert all("<table>" in part for part in parts.values())
+    assert "15, 15" in evidence.further("depth") and evidence.FURTHER in evidence.comparisons("depth")
     assert "decay-wide" in parts["repetitions"] and "resnet9-w16-e5-constant-s0-0f8675f1.json" in parts["files"]
 
 

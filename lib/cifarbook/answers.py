@@ -13,7 +13,7 @@ from labbook.studies.stats import Difference
 QUESTIONS = (
     ("batch normalization\ninstead of none", "normalization", (), "batch", "none"),
     ("warm-up and decay\ninstead of a constant rate", "decay-rates", (), "warm-up cosine / 0.01", "constant / 0.003"),
-    ("17 layers instead of 9,\nwith shortcuts", "depth", ("reference-again",), "residual 17", "residual 9"),
+    ("13 layers instead of 9,\nwith shortcuts", "depth", ("reference-again",), "residual 13", "residual 9"),
     ("5 × 5 kernels\ninstead of 3 × 3", "kernel", (), "5 × 5", "3 × 3"),
     ("half of the classifier's\ninputs dropped", "dropout", (), "classifier 0.5", "none"),
 )
@@ -40,14 +40,17 @@ def forest(answers: Sequence[Answer]) -> BookFigure:
     figure, (axis,) = new_figure(width=6.4, height=0.6 + 0.62 * len(answers))
     for row, answer in enumerate(reversed(answers)):
         found = answer.difference
-        colour = COLOURS[0] if found.mean > 0 else COLOURS[1]
-        axis.plot([found.low, found.high], [row, row], color=colour, linewidth=5, alpha=0.35, solid_capstyle="butt")
-        axis.plot(found.mean, row, marker="o", markersize=8, color=colour)
-        axis.annotate(f"{found.mean:+.1f}".replace("-", "\N{MINUS SIGN}"), (found.mean, row), xytext=(0, 8),
-                      textcoords="offset points", ha="center", fontsize=10, color=INK)
+        gains = found.mean > 0
+        colour = COLOURS[0] if gains else COLOURS[1]
+        axis.plot([found.low, found.high], [row, row], color=colour, linewidth=7, alpha=0.4, solid_capstyle="butt")
+        axis.plot(found.mean, row, marker="o", markersize=4, color=colour)
+        # Away from the line at zero.
+        axis.annotate(f"{found.mean:+.1f}".replace("-", "\N{MINUS SIGN}"), (found.high if gains else found.low, row),
+                      xytext=(6 if gains else -6, 0), textcoords="offset points", ha="left" if gains else "right",
+                      va="center", fontsize=10, color=INK)
     axis.axvline(0, color=FAINT, linewidth=1)
     axis.set_yticks(range(len(answers)), [answer.words for answer in reversed(answers)])
     axis.set(xlabel="difference in validation accuracy (points)", ylim=(-0.6, len(answers) - 0.3))
-    axis.margins(x=0.08)
+    axis.margins(x=0.14)
     axis.grid(axis="y", visible=False)
     return figure

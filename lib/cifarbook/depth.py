@@ -99,9 +99,11 @@ def gradients(table: pd.DataFrame, shown: Sequence[str], grey: Sequence[str], st
             mean = rows[rows["level"] == level].groupby("layer", sort=False)["norm"].mean()
             kind, strong = level.split()[0], level in shown
             line, marker = LINES[kind]
+            alike = [level] if strong else [one for one in grey if one.startswith(kind)]
+            depths = " and ".join(one.split()[1] for one in alike)
             axis.plot(np.linspace(0, 1, len(mean)), mean, linestyle=line, color=KINDS[kind] if strong else FAINT,
-                      alpha=1 if strong else 0.35, linewidth=1.8 if strong else 1, marker=marker if strong else "",
-                      markersize=4, label=f"{level.split()[1]} layers, {WORDS[kind]}" if strong else None)
+                      linewidth=1.8 if strong else 1.1, marker=marker if strong else "", markersize=4,
+                      label=f"{depths} layers, {WORDS[kind]}" if level == alike[0] else None)
         axis.set_yscale("log")
         plain_log_ticks(axis.yaxis)
         axis.set_xticks([0, 1], ["first", "last"])

@@ -77,7 +77,8 @@ def warnings_of(results: StudyResults) -> str:
         given = ", ".join(f"`{name} = {value!r}`" for name, value in results.changed.items())
         lines.append(f"Drawn with other parameters than those of study `{results.study.name}`: {given}.")
     if older := results.older_code():
-        lines.append(f"Study `{results.study.name}`: {len(older)} runs were made by other code than today's.")
+        made = "1 run was" if len(older) == 1 else f"{len(older)} runs were"
+        lines.append(f"Study `{results.study.name}`: {made} made by other code than today's.")
     if aside := store.set_aside():
         lines.append("Damaged files of results were set aside: " + ", ".join(f"`{name}`" for name in aside) + ".")
     return "\n".join([":::{warning}", *(f"- {line}" for line in lines), ":::"]) if lines else ""
@@ -165,10 +166,15 @@ class BookStudy:
         found = claims.judge(self.study, figures, name, level, relation, other, column=column, by=by, within=within,
                              among=among, unit=unit, digits=digits)
         behind = [one for one in found.runs if one in self._runs] or list(self._runs)
-        runs = self.results.runs
+        runs, counted = self.results.runs, figures[column]
+        by_level = {one: [run for seed, run in sorted(self._runs[one].items())
+                          if one not in counted or seed in counted[one].index] for one in behind}
+        more = {one: len(of_level) - int(runs["id"].isin(of_level).sum()) for one, of_level in by_level.items()}
+        added = {run for of_level in by_level.values() for run in of_level} - set(runs["id"])
         found = replace(
-            found, runs=[run for one in behind for _, run in sorted(self._runs[one].items())],
-            pooled=[other.study.name for other in self.pool],
+            found, runs=[run for of_level in by_level.values() for run in of_level],
+            pooled=[other.study.name for other in self.pool if added & set(other.runs["id"])],
+            more={one: count for one, count in more.items() if count},
             lost=int((runs["diverged"] & runs["level"].isin(behind)).sum()),
             changed={key: repr(value) for key, value in self.results.changed.items()})
         _keep("claim", name, found.as_dict())

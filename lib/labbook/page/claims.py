@@ -26,6 +26,9 @@ RELATIONS = (">", "<", "=", "?", "highest", "lowest", "reaches")
 Status = Literal["shown", "not shown", "too few seeds"]
 # Final figures that runs have beside the accuracy that every study plans to compare.
 FINALS = ("train_loss", "train_accuracy", "val_loss", "fit_loss", "fit_accuracy")
+WORDS = {ACCURACY: "validation accuracy", "train_loss": "training loss", "train_accuracy": "training accuracy",
+         "val_loss": "validation loss", "fit_loss": "loss on training images, nothing random",
+         "fit_accuracy": "accuracy on training images, nothing random"}
 MINUS = "\N{MINUS SIGN}"
 TEST = "Welch's t test, corrected by Holm"
 
@@ -39,7 +42,8 @@ class Claim:
     """A judged claim, as it travels from a chapter to the prose: plain values only.
 
     ``words`` is what the prose shows. ``difference`` is of the two levels, or of the best and the next; ``family`` how
-    many comparisons and claims its p was corrected for. ``runs`` are the ids of the runs behind it.
+    many comparisons and claims its p was corrected for. ``runs`` are the ids of the runs behind it; ``more`` counts, by
+    level, those that studies in ``pooled`` add.
     """
 
     name: str
@@ -59,6 +63,7 @@ class Claim:
     fields: dict[str, str]
     test: str = TEST
     pooled: list[str] = field(default_factory=list)
+    more: dict[str, int] = field(default_factory=dict)
     lost: int = 0
     changed: dict[str, str] = field(default_factory=dict)
 
@@ -223,7 +228,8 @@ def p_of(claim: PlannedClaim, values: Mapping[str, pd.Series]) -> float:
     if claim.reaches is not None:
         return stats.p_reaches(by_name(values, [first])[first], claim.reaches)
     if claim.highest or claim.lowest:
-        return extreme(first, claim.others or [one for one in values if one != first], values, bool(claim.highest))[0]
+        others = claim.others or [one for one in values if one != first]   # none while a study has no run
+        return extreme(first, others, values, bool(claim.highest))[0] if others else math.nan
     (difference,) = stats.differences(values, [claim.levels])
     if claim.by:
         return difference.p_at_least(claim.by)
@@ -299,6 +305,11 @@ class _Making:
     units: dict[str, str]
     digits: int | None
 
+    @property
+    def figure(self) -> str:
+        """What is compared, in words."""
+        return WORDS.get(self.column, self.column)
+
     def difference(self, a: str, b: str) -> tuple[Difference, float]:
         """The figure of a less that of b and its corrected p."""
         if self.column == ACCURACY:
@@ -318,12 +329,13 @@ class _Making:
         sure = p < 1 - CONFIDENCE
         holds = {"=": sure, "?": not sure}.get(relation, sure and towards > 0)
         size = number(abs(difference.mean), self.digits) if not math.isnan(difference.mean) else "–"
-        margin = _with(f"{by or within or 0:g}", unit)
+        margin, figure = _with(f"{by or within or 0:g}", unit), self.figure
         words = {"=": f"less than {margin}", "?": "no clear difference"}.get(
             relation, _with(size, unit))
         says = {
-            ">": f"{a} is higher than {b}", "<": f"{a} is lower than {b}", "?": f"{a} and {b} cannot be told apart",
-            "=": f"{a} and {b} are the same within {margin}",
+            ">": f"“{a}” is higher than “{b}” in {figure}", "<": f"“{a}” is lower than “{b}” in {figure}",
+            "?": f"no clear difference between “{a}” and “{b}” in {figure}",
+            "=": f"“{a}” and “{b}” are the same within {margin} in {figure}",
         }[relation] + (f" by {margin} or more" if by else "")
         rule = {
             "=": "Shown where the corrected p of lying within the margin (two one-sided tests) is below 0.05; then the "
@@ -343,16 +355,16 @@ class _Making:
         p_alone, nearest = extreme(best, others, self.values, relation == "highest")
         side = "above" if relation == "highest" else "below"
         rule = (f"Shown where it is {side} each of the {len(others)} others with a corrected p below 0.05. The "
-                f"difference is to the next, {nearest.b}; p is that of the least sure comparison.")
+                f"difference is to the next, “{nearest.b}”; p is that of the least sure comparison.")
         return self.made(
-            f"{best} is the {relation} of {len(others) + 1}", self.level(best)["text"], _status(p_alone, p), nearest,
-            [best, nearest.b], p, rule, everyone=[best, *others])
+            f"“{best}” is the {relation} of {len(others) + 1} in {self.figure}", self.level(best)["text"],
+            _status(p_alone, p), nearest, [best, nearest.b], p, rule, everyone=[best, *others])
 
     def reaches(self, level: str, target: float) -> Claim:
         p = self.family.of_claim(PlannedClaim(levels=(level,), of=self.column, reaches=target))
         said, one = _with(f"{target:g}", self.units["level"]), self.level(level)
         return self.made(
-            f"{level} reaches {said}", one["text"], _status(p, p), None, [level], p,
+            f"“{level}” reaches {said} of {self.figure}", one["text"], _status(p, p), None, [level], p,
             "Shown where a mean above the figure has a corrected p below 0.05.",
             test="One-sample t test, corrected by Holm")
 
@@ -376,7 +388,7 @@ class _Making:
         sign = "+" if difference and known and middle.mean > 0 else ""
         signed = sign + number(middle.mean, digits) if known else "–"
         interval = "" if math.isnan(middle.low) else (
-            f"{number(middle.low, digits)} to {number(middle.high, digits)}")
+            f"{_end(middle.low, digits)} to {_end(middle.high, digits)}")
         half = (middle.high - middle.low) / 2
         if status != "shown" and difference is not None:   # not as if it were in the direction that is claimed
             words = _with(sign + number(middle.mean, self.digits) if known else "–", unit)
@@ -395,6 +407,13 @@ class _Making:
 def _status(p: float, corrected: float) -> Status:
     """What a claim is by its p: without one, its levels have too few runs."""
     return "too few seeds" if math.isnan(p) else "shown" if corrected < 1 - CONFIDENCE else "not shown"
+
+
+def _end(value: float, digits: int) -> str:
+    """An interval's end; one that would round to zero keeps a digit, so that its side of zero shows."""
+    while value and digits < 3 and not round(value, digits):
+        digits += 1
+    return number(value, digits)
 
 
 def _decimals(middle: Difference | Estimate) -> int:

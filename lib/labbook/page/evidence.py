@@ -20,6 +20,7 @@ from typing import Any
 import pandas as pd
 
 from labbook.page import claims
+from labbook.page.book import BookStudy
 from labbook.page.claims import ACCURACY, FINALS, Family
 from labbook.studies import results, stats, study
 from labbook.studies.results import StudyResults
@@ -27,6 +28,8 @@ from labbook.studies.results import StudyResults
 CURVES = {"train_loss": "training loss (nats)", "val_loss": "validation loss (nats)",
           "val_accuracy": "validation accuracy (%)"}
 FIGURE = re.compile(r"[−+<]?\s?\d[\d.,]*(?:\s\S+)*$")
+FURTHER = "with-further-seeds"   # what Sphinx makes of that heading
+HEAD = ("Level", "less", "Difference", "95 % interval", "n", "p", "p corrected", "Effect size")
 ENOUGH_INSTRUCTIONS = 1   # the widest of a processor's instructions tells apart what rounds differently
 
 
@@ -36,7 +39,8 @@ load = functools.cache(study.load)
 def page(name: str) -> str:
     """The MyST source of a study's page: headings, and a directive for what stands under each."""
     one = load(name)
-    parts = "".join(f"\n## {title}\n\n```{{evidence}} {name}\n:part: {part}\n```\n" for part, title in PARTS.items())
+    parts = "".join(f"\n## {title}\n\n```{{evidence}} {name}\n:part: {part}\n```\n" for part, title in PARTS.items()
+                    if part != "further" or with_further_seeds(name))
     return f"# {as_text(one.title)}: evidence\n\n{as_text(one.question)}\n{parts}"
 
 
@@ -84,17 +88,59 @@ def on_one_line(cell: str) -> str:
 def comparisons(name: str) -> str:
     """Every planned comparison and claim of a study."""
     found, family = load(name), family_of(name)
-    rows = [_difference_row(pair, p, claims.unit_of(ACCURACY, True))
-            for pair, p in zip(family.pairs, family.p_pairs, strict=True)]
-    head = ("Level", "less", "Difference", "95 % interval", "n", "p", "p corrected", "Effect size")
-    text = table(head, rows, "Comparisons of final validation accuracy")
+    text = table(HEAD, _difference_rows(family.pairs, family.p_pairs), "Comparisons of final validation accuracy")
     if found.claims:
         planned = [(_said(claim), claim.of, _p(family.claims[claim.key]), _p(family.p_claims[claim.key]))
                    for claim in found.claims]
         text += "<p>Planned claims of other kinds. A figure that a chapter computes is compared there.</p>" + table(
             ("Claim", "Figure", "p", "p corrected"), planned, "Planned claims")
-    return (f"<p>Differences in final validation accuracy between means over seeds, by Welch’s t test, corrected by "
-            f"Holm for all {family.size} comparisons and claims of the study; effect sizes are Hedges’ g.</p>{text}")
+    corrected = f", corrected by Holm for all {family.size} comparisons and claims of the study" * (family.size > 1)
+    others = ("<p><strong>This study’s own seeds. A chapter may count further seeds of the same settings: "
+              f'<a href="#{FURTHER}">with further seeds</a>.</strong></p>' if with_further_seeds(name) else "")
+    return (f"<p>Differences in final validation accuracy between means over seeds, by Welch’s t test{corrected}; "
+            f"effect sizes are Hedges’ g.</p>{others}{text}")
+
+
+@functools.cache
+def plan_of(name: str) -> dict[Any, set[int]]:
+    """The seeds of each configuration that a study plans; of configurations, the seed is put to 0."""
+    one, found = load(name), {}
+    for level in one.levels:
+        found.setdefault(one.config(level, 0), set()).update(one.seeds)
+    return found
+
+
+@functools.cache
+def with_further_seeds(name: str) -> list[str]:
+    """The studies that repeat this one: more seeds of two of its configurations, or later seeds of one."""
+    if name not in study.names():
+        return []
+    here, found = plan_of(name), []
+    for other in study.names():
+        there = plan_of(other)
+        added = [one for one in here if there.get(one, set()) - here[one]]
+        if other != name and (len(added) > 1 or any(min(there[one]) > max(here[one]) for one in added)):
+            found.append(other)
+    return found
+
+
+def further(name: str) -> str:
+    """The study's planned pairs with the seeds that other studies have of the same configurations."""
+    others = with_further_seeds(name)
+    own, pooled = family_of(name), BookStudy(runs_of(name), [runs_of(other) for other in others]).family()
+    changed = [(pair, p) for pair, p, before in zip(pooled.pairs, pooled.p_pairs, own.pairs, strict=True)
+               if (pair.n_a, pair.n_b) != (before.n_a, before.n_b)]
+    rows = _difference_rows(*zip(*changed, strict=True)) if changed else []
+    return (f"<p>The same comparisons, where studies of the same settings add seeds: {escape(', '.join(others))}. A "
+            f"claim that counts them says so. Corrected for all {pooled.size} comparisons and claims, as above.</p>"
+            + table(HEAD, rows, "Comparisons with further seeds"))
+
+
+def _difference_rows(pairs: Sequence[stats.Difference], p: Sequence[float]) -> list[tuple[str, ...]]:
+    """Rows of differences, those that have runs first."""
+    unit = claims.unit_of(ACCURACY, True)
+    both = sorted(zip(pairs, p, strict=True), key=lambda row: math.isnan(row[0].mean))
+    return [_difference_row(pair, one, unit) for pair, one in both]
 
 
 def _difference_row(found: stats.Difference, p: float, unit: str) -> tuple[str, ...]:
@@ -162,11 +208,12 @@ def repetitions(name: str) -> str:
     for other in [name, *(one for one in study.names() if one != name)]:
         if load(other).factor != here.factor:
             continue
-        family, conditions = family_of(other), _conditions(runs_of(other))
+        family = family_of(other)
         for difference, p in zip(family.pairs, family.p_pairs, strict=True):
             pair = pairs.get(frozenset((difference.a, difference.b)))
             if pair and not math.isnan(difference.mean):
                 turned = difference if difference.a == pair[0] else difference.turned
+                conditions = _conditions(runs_of(other), pair)
                 rows.append((list(pairs.values()).index(pair), other, turned, p, conditions))
     repeated = {number for number, other, *_ in rows if other != name}
     rows = sorted((row for row in rows if row[0] in repeated), key=lambda row: row[0])
@@ -177,14 +224,14 @@ def repetitions(name: str) -> str:
         "Repetitions")
 
 
-def _conditions(found: StudyResults) -> str:
-    """Width and length of a study's runs, as far as they have such."""
-    configs = list(found.configs.values())
+def _conditions(found: StudyResults, pair: tuple[str, str]) -> str:
+    """Width and length of a pair's runs, as far as they have such; where the two differ, the first's stands first."""
+    configs = [found.config_of(level) for level in pair]
     said = []
     for field, words in (("width", "width {}"), ("epochs", "{} epochs")):
-        values = sorted({getattr(config, field) for config in configs if hasattr(config, field)})
+        values = dict.fromkeys(str(getattr(config, field)) for config in configs if hasattr(config, field))
         if values:
-            said.append(words.format(", ".join(map(str, values))))
+            said.append(words.format(" and ".join(values)))
     return ", ".join(said)
 
 
@@ -220,10 +267,10 @@ def files(name: str) -> str:
             "runs.</p>" + table(("Level", "Files"), rows, "Run files"))
 
 
-PARTS = {"comparisons": "Comparisons", "levels": "Levels", "curves": "Learning curves", "repetitions": "Repetitions",
-         "machines": "Machines", "files": "Run files"}
-TABLES = {"comparisons": comparisons, "levels": levels, "repetitions": repetitions, "machines": machines,
-          "files": files}
+PARTS = {"comparisons": "Comparisons", "further": "With further seeds", "levels": "Levels", "curves": "Learning curves",
+         "repetitions": "Repetitions", "machines": "Machines", "files": "Run files"}
+TABLES = {"comparisons": comparisons, "further": further, "levels": levels, "repetitions": repetitions,
+          "machines": machines, "files": files}
 
 
 # --- files ----------------------------------------------------------------------------------------------------------

@@ -24,6 +24,7 @@ from sphinx.util.docutils import SphinxRole
 from labbook.page.book import PAGE
 from labbook.page.claims import number as number_text
 from labbook.page.claims import p_text
+from labbook.page.evidence import FURTHER, with_further_seeds
 
 LOGGER = logging.getLogger(__name__)
 EVIDENCE = "book/evidence/"
@@ -233,21 +234,23 @@ def _note(app: Any, docname: str, page: str, number: int, record: dict[str, Any]
         rows.append(("95 % interval", record["fields"]["interval"]))
     rows += [(level["name"], f"{level['text']} (n = {level['n']})") for level in record["levels"]]
     if record["p"] is not None:
-        rows.append(("p", f"{p_text(record['p']).removeprefix('= ')}, corrected for all {record['family']} comparisons "
-                          f"and claims of the study"))
+        family = record["family"]
+        rows.append(("p", p_text(record["p"]).removeprefix("= ") + (
+            f", corrected for all {family} comparisons and claims of the study" if family > 1 else
+            ", the study's only comparison")))
     if record["effect"] is not None:
         rows.append(("Effect size", f"{number_text(record['effect'], 1)} standard deviations of a run (Hedges’ g)"))
     rows.append(("Test", record["test"]))
     if record["lost"]:
-        rows.append(("Left out", f"{record['lost']} runs that diverged"))
+        rows.append(("Left out", f"{record['lost']} run{'s' * (record['lost'] != 1)} that diverged"))
     if record["changed"]:
         rows.append(("Other parameters", ", ".join(f"{name} = {value}" for name, value in record["changed"].items())))
-    if record["pooled"]:
-        rows.append(("With runs of", ", ".join(record["pooled"])))
     body = "".join(f"<dt>{escape(name)}</dt><dd>{escape(text)}</dd>" for name, text in rows)
     links = []
     if (evidence := EVIDENCE + record["study"]) in app.env.found_docs:
-        links.append((app.builder.get_relative_uri(docname, evidence), f"All comparisons of {record['study']}"))
+        url, text = app.builder.get_relative_uri(docname, evidence), f"All comparisons of {record['study']}"
+        further = record["more"] and with_further_seeds(record["study"])
+        links.append((f"{url}#{FURTHER}", f"{text}, with these further seeds") if further else (url, text))
     if page != docname:
         title = app.env.titles[page].astext() if page in app.env.titles else page
         links.append((app.builder.get_relative_uri(docname, page), title))
@@ -262,9 +265,23 @@ def _note(app: Any, docname: str, page: str, number: int, record: dict[str, Any]
     return (
         f'<div popover class="claim-note" id="{ident}" role="dialog" aria-labelledby="{ident}-says">'
         f'<p class="claim-says" id="{ident}-says"><span class="claim-number">{number}</span> {says}.</p>'
-        f'<dl>{body}</dl><p class="claim-rule">{escape(record["rule"])}</p>{files}<p class="claim-links">{linked}</p>'
+        f'{_pooled(record)}<dl>{body}</dl>'
+        f'<p class="claim-rule">{escape(record["rule"])}</p>{files}<p class="claim-links">{linked}</p>'
         f'<button type="button" class="claim-close" popovertarget="{ident}" popovertargetaction="hide">Close</button>'
         "</div>")
+
+
+def _pooled(record: dict[str, Any]) -> str:
+    """That a claim counts seeds of another study, said before its figures; empty where it counts none."""
+    if not record["more"]:
+        return ""
+    counts: dict[int, list[str]] = {}
+    for level, count in record["more"].items():
+        counts.setdefault(count, []).append(f"“{level}”")
+    said = ", ".join(f"{count} more seed{'s' * (count != 1)}{' each' * (len(levels) > 1)} of {' and '.join(levels)}"
+                     for count, levels in counts.items())
+    return (f'<p class="claim-pooled">{escape(f"Counts {said}: the same settings in study ")}'
+            f"{escape(' and '.join(record['pooled']))}. The study alone has fewer.</p>")
 
 
 def setup(app: Any) -> dict[str, Any]:
