@@ -93,7 +93,7 @@ def test_describing_a_network_leaves_it_as_it_was():
 
 
 def test_the_command_says_what_brings_torch():
-    script = WITHOUT_TORCH + "from cifarlab.__main__ import main\nsys.exit(main(['networks']))"
+    script = WITHOUT_TORCH + "from cifarbook.__main__ import main\nsys.exit(main(['networks']))"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=project_root())
     assert done.returncode == 2
     assert "make train" in done.stderr

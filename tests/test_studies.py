@@ -11,7 +11,7 @@ import torch
 from cifarlab.config import PRESETS
 from labbook.errors import ConfigError
 from labbook.lab import the_lab
-from labbook.studies import comparing
+from labbook.page import claims
 from labbook.studies import study as studies
 from labbook.studies.results import ensure
 
@@ -213,8 +213,8 @@ def test_every_committed_study_is_valid_and_its_runs_are_distinct(name):
 def test_a_wide_study_repeats_comparisons_that_its_main_study_plans():
     for name in studies.names():
         if name.endswith("-wide"):
-            planned = {frozenset(pair) for pair in comparing.pairs_of(studies.load(name.removesuffix("-wide")))}
-            assert {frozenset(pair) for pair in comparing.pairs_of(studies.load(name))} <= planned, name
+            planned = {frozenset(pair) for pair in claims.pairs_of(studies.load(name.removesuffix("-wide")))}
+            assert {frozenset(pair) for pair in claims.pairs_of(studies.load(name))} <= planned, name
 
 
 def smallest(config):
