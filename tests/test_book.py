@@ -69,8 +69,10 @@ class Site:
         return BeautifulSoup((self.html / f"{page}.html").read_text(encoding="utf-8"), "html.parser")
 
     def pages(self) -> list[str]:
-        names = [str(path.relative_to(self.html).with_suffix("")) for path in self.html.glob("*/*.html")]
-        return sorted(name for name in names if name.startswith(("book/", "notebooks/")))
+        """The pages of the contents, those of evidence included; not what stands at old addresses."""
+        toc = (self.root / "_toc.yml").read_text(encoding="utf-8")
+        evidence = [f"book/evidence/{path.stem}" for path in (self.root / "studies").glob("*.yml")]
+        return sorted([*re.findall(r"(?:root|file): (\S+)", toc), *evidence])
 
 
 NEW_STUDY = """
@@ -116,6 +118,7 @@ def small_site(root: Path, *pages: str) -> Site:
     config = site.root / "_config.yml"
     fields = yaml.safe_load(config.read_text(encoding="utf-8"))
     fields["sphinx"]["config"]["old_addresses"] = {}
+    fields["sphinx"]["extra_extensions"].remove("labbook.page.ext.evidence")   # its pages take longest to draw
     config.write_text(yaml.safe_dump(fields))
     return site
 
@@ -135,9 +138,8 @@ def test_a_new_study_is_a_file_and_a_copied_chapter(site):
 
 
 def test_every_page_of_the_contents_is_there(site):
-    listed = re.findall(r"(?:root|file): (\S+)", (site.root / "_toc.yml").read_text())
-    evidence = [f"book/evidence/{path.stem}" for path in (site.root / "studies").glob("*.yml")]
-    assert {*listed, *evidence} <= set(site.pages())
+    assert len(site.pages()) > 40
+    assert all((site.html / f"{page}.html").is_file() for page in site.pages())
 
 
 def test_every_link_leads_to_a_page_and_to_a_place_on_it(site):
@@ -171,9 +173,9 @@ def test_no_page_shows_a_trace_a_progress_bar_or_a_warning_of_the_kernel(site):
         for source in article.select(".cell_input"):
             source.decompose()
         text = article.get_text(" ", strip=True)
-        for trace in ("Traceback (most recent call last)", "it/s]", "run/s", "TCP without encryption", "nan ", "NaN",
-                      "np.float64"):
+        for trace in ("Traceback (most recent call last)", "it/s]", "run/s", "TCP without encryption", "np.float64"):
             assert trace not in text, f"{page}: {trace}"
+        assert not re.search(r"\bnan\b", text, re.I), page
 
 
 def test_every_figure_has_alt_text_and_a_caption_with_words(site):
@@ -233,7 +235,7 @@ book.value("mean", study.mean("3 × 3"), "{:.3f}");
 def test_a_broken_notebook_breaks_the_build_and_a_rebuild_shows_what_changed_and_runs_nothing_else(tmp_path):
     """Built again and again: broken twice, mended, untouched, a result changed. Few pages, which are quick to build."""
     template = "notebooks/study-template"
-    site = small_site(tmp_path / "book", "notebooks/16-page", template)
+    site = small_site(tmp_path / "book", "notebooks/16-page")
     path = site.root / "notebooks" / "16-page.ipynb"
     notebook = nbformat.v4.new_notebook(
         metadata={"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}},
@@ -245,10 +247,11 @@ def test_a_broken_notebook_breaks_the_build_and_a_rebuild_shows_what_changed_and
     nbformat.write(broken, path)
     for _ in range(2):   # the second time nothing has changed, and it is not green for that
         assert site.build("-W", "--keep-going").returncode != 0
-    assert "Drawn with other parameters" not in site.text(template)
 
     # Mended; and a chapter was executed over itself with other parameters: that is what is published.
     nbformat.write(notebook, path)
+    with (site.root / "_toc.yml").open("a") as toc:
+        toc.write(f"  - file: {template}\n")
     over = str(site.root / f"{template}.ipynb")
     done = site.call("papermill", "--no-progress-bar", over, over, "-p", "study", "kernel", "-p", "seeds", "[0, 1]")
     assert done.returncode == 0, done.stderr[-3000:]

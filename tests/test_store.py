@@ -272,14 +272,13 @@ def test_a_damaged_file_that_cannot_be_set_aside_is_named(read_only, monkeypatch
 # --- what is committed ------------------------------------------------------------------------------------------------
 
 
-def test_every_committed_result_reads_and_its_id_is_its_configurations(monkeypatch, recwarn):
-    """A default that is changed gives committed runs other ids."""
+def test_every_committed_result_reads_and_its_id_is_its_configurations():
+    """A default that is changed gives committed runs other ids. Read without the store, which would set them aside."""
     paths = files.listed(project_root() / "results" / "runs", "*.json")
-    read = store.read_all(project_root() / "results" / "runs")
-    assert paths
-    assert [result.id for result in read] == [path.stem for path in paths]
-    assert not [str(warning.message) for warning in recwarn.list]
-    assert all(RunConfig.of(**result.config).id == result.id for result in read)
+    assert len(paths) > 700
+    for path in paths:
+        result = store.Result.model_validate_json(path.read_text(encoding="utf-8"))
+        assert result.id == RunConfig.of(**result.config).id == path.stem
 
 
 def test_nothing_that_is_committed_was_set_aside():
