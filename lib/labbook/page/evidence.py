@@ -190,7 +190,8 @@ def levels(name: str) -> str:
             claims.number(sum(seconds) / len(seconds) / 60, 1) if seconds else "–"))
     head = ("Level", "Runs", "Diverged", *(title for title, _ in columns.values()), "Minutes a run")
     missing = f" {len(found.missing)} runs are missing." if found.missing else ""
-    return f"<p>Means over seeds ± half of the 95\N{NO-BREAK SPACE}% interval.{missing}</p>" + table(head, rows, "Levels")
+    said = f"<p>Means over seeds ± half of the 95\N{NO-BREAK SPACE}% interval.{missing}</p>"
+    return said + table(head, rows, "Levels")
 
 
 def _mean(values: pd.Series | None, digits: int) -> str:
