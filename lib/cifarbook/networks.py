@@ -20,7 +20,6 @@ from labbook.paths import project_root
 from labbook.runs import files
 from labbook.studies import study as studies
 from labbook.studies.results import StudyResults
-from labbook.studies.study import Study
 
 from cifarbook import bench
 
@@ -115,13 +114,6 @@ def costs(results: StudyResults) -> pd.DataFrame:
             "seconds": bench.seconds_per_epoch(config, timed) or math.nan,
         })
     return pd.DataFrame(rows, columns=["level", "parameters", "macs", "seconds"]).set_index("level")
-
-
-def largest_departure(study: Study) -> str:
-    """By how much the number of parameters furthest from the reference's departs from it: ``8 % fewer``."""
-    counts = {level: of(study.config(level, 0))["parameters"] for level in study.levels}
-    departure = max((count / counts[study.reference] - 1 for count in counts.values()), key=abs)
-    return f"{100 * abs(departure):.0f} % {'more' if departure > 0 else 'fewer'}"
 
 
 def compute() -> dict[str, Any]:

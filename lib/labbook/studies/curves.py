@@ -7,9 +7,8 @@ import math
 import numpy as np
 import pandas as pd
 
-# Epochs that a curve needs to turn once; and how many before its turns are compared, and what is said of shorter ones.
+# Epochs that a curve needs to turn once.
 FEWEST_TO_TURN = 3
-ENOUGH_TO_TURN = 10
 
 
 def height(history: pd.DataFrame, column: str = "val_accuracy", first: int | None = None) -> pd.Series:

@@ -54,18 +54,6 @@ def mean_interval(values: Sequence[float] | pd.Series) -> Estimate:
     return Estimate(mean, mean - reach, mean + reach, len(array))
 
 
-def _unbiased(freedom: int) -> float:
-    """What a standardised mean of few values is multiplied by to be right on average (Hedges 1981, equation 6e)."""
-    from scipy.special import gammaln
-
-    return math.exp(gammaln(freedom / 2) - gammaln((freedom - 1) / 2)) * math.sqrt(2 / freedom)
-
-
-def _welch(a: float, n_a: int, b: float, n_b: int) -> tuple[float, float]:
-    """Standard error and degrees of freedom of a difference of two means whose variances are ``a`` and ``b``."""
-    return math.sqrt(a + b), (a + b) ** 2 / (a ** 2 / (n_a - 1) + b ** 2 / (n_b - 1))
-
-
 # --- one method for every study: Welch's ------------------------------------------------------------------------------
 
 
