@@ -21,7 +21,7 @@ def prose() -> str:
 
 @pytest.mark.parametrize("shape", [(2, 50), (5, 400)])
 def test_the_ten_lines_are_the_librarys_interval(shape):
-    (code,) = re.findall(r"```python\n(def accuracy_interval.*?)```", prose(), re.S)
+    (code,) = re.findall(r"```python\n([^`]*?def accuracy_interval.*?)```", prose(), re.S)
     names = {"np": np, "stats": scipy_stats}
     exec(code, names)
     correct = np.random.default_rng(0).random(shape) < np.linspace(0.5, 1, shape[1])

@@ -405,11 +405,21 @@ def test_claims_are_frozen_and_planned_ones_compare_by_what_they_say():
 # --- evidence pages -------------------------------------------------------------------------------------------------
 
 
+def test_the_evidence_of_a_test_accuracy_is_that_of_its_predictions():
+    from labbook.runs.predictions import read
+
+    text = evidence.tests("recipe-all")
+    ((level, views, paths), *_) = evidence.tested("recipe-all")
+    mean = sum(read(path.name.split(".")[0], views).accuracy for path in paths) / len(paths)
+    assert f"<td>{level}</td><td>{views}</td><td>{len(paths)}</td><td>{100 * mean:.2f}</td>" in text
+    assert all(path.name in text for path in paths)
+
+
 def test_every_study_has_a_page_whose_parts_are_made_from_its_runs():
     for name in evidence.study.names():
         page = evidence.page(name)
         assert page.startswith("# ") and page.count("```{evidence} " + name) == len(evidence.PARTS) - (
-            not evidence.with_further_seeds(name))
+            not evidence.with_further_seeds(name)) - (not evidence.tested(name))
     parts = {part: make("decay") for part, make in evidence.TABLES.items()}
     assert all("<table>" in part for part in parts.values())
     assert "15,\u00a015" in evidence.further("depth") and evidence.FURTHER in evidence.comparisons("depth")

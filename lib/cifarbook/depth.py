@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
-from labbook.page.figures import COLOURS, FAINT, INK, PALE, BookFigure, new_figure, plain_log_ticks
+from labbook.page.figures import COLOURS, INK, PALE, BookFigure, new_figure, plain_log_ticks
 from labbook.studies.stats import mean_interval
 from matplotlib.axes import Axes
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
@@ -18,10 +18,10 @@ LINES = {"plain": ("--", "s"), "residual": ("-", "o")}
 
 def two_ways_back() -> BookFigure:
     """A residual block from left to right: the image's way above, the gradient's way back below."""
-    figure, (axis,) = new_figure(width=6.4, height=3.1)
+    figure, (axis,) = new_figure(width=5.6, height=3.1)
     axis.axis("off")
     axis.set(xlim=(0, 10), ylim=(-3.0, 2.5))
-    _half(axis, 0.5, COLOURS[0], 1, "F: two convolutions", "x", "y", ("F(x)", "identity: x"), "forward")
+    _half(axis, 0.5, COLOURS[0], 1, "F", "x", "y", ("F(x)", "identity: x"), "forward")
     _half(axis, -2.4, COLOURS[1], -1, "∂F/∂x", "g", "g + g ∂F/∂x", ("g ∂F/∂x", "identity: g"), "backward")
     return figure
 
@@ -41,7 +41,7 @@ def _half(axis: Axes, y: float, colour: str, direction: int, box: str, start: st
     left = min(at(3.3), at(5.7))
     axis.add_patch(FancyBboxPatch((left, y - 0.4), 2.4, 0.8, boxstyle="round,pad=0,rounding_size=0.1", edgecolor=INK,
                                   facecolor=PALE["conv"]))
-    axis.text(left + 1.2, y, box, ha="center", va="center", fontsize=9.5, color=INK)
+    axis.text(left + 1.2, y, box, ha="center", va="center", fontsize=10.5, color=INK)
     arrow((1.1, y), (3.3, y))
     arrow((5.7, y), (7.55, y))
     arrow((1.9, y), (1.9, y + 1.1), (7.8, y + 1.1), (7.8, y + 0.25))
@@ -50,8 +50,8 @@ def _half(axis: Axes, y: float, colour: str, direction: int, box: str, start: st
               bbox={"boxstyle": "circle,pad=0.12", "facecolor": "none", "edgecolor": INK})
     axis.text(at(1.0), y, start, ha="right" if direction > 0 else "left", va="center", fontsize=11, color=INK)
     axis.text(at(8.8), y, end, ha="left" if direction > 0 else "right", va="center", fontsize=11, color=INK)
-    axis.text(at(6.6), y + 0.12, ways[0], ha="center", va="bottom", fontsize=10, color=colour)
-    axis.text(5, y + 1.2, ways[1], ha="center", va="bottom", fontsize=10, color=colour)
+    axis.text(at(6.6), y + 0.12, ways[0], ha="center", va="bottom", fontsize=10.5, color=colour)
+    axis.text(5, y + 1.2, ways[1], ha="center", va="bottom", fontsize=10.5, color=colour)
     axis.text(0, y + 1.2, title, ha="left", va="bottom", fontsize=10.5, color=INK, fontweight="bold")
 
 
@@ -61,7 +61,7 @@ def by_depth(values: Mapping[str, pd.Series], depths: Mapping[str, Sequence[int]
     ``values`` by level such as ``plain 9``, indexed by seed; ``depths`` of each kind. Five layers have no block, so
     that network begins both lines.
     """
-    figure, (axis,) = new_figure(width=6.4, height=3.6)
+    figure, (axis,) = new_figure(width=5.6, height=3.6)
     for kind, colour in KINDS.items():
         line, marker = LINES[kind]
         points = [(depth, values.get(f"{kind} {depth}", values.get(f"plain {depth}"))) for depth in depths[kind]]
@@ -85,30 +85,30 @@ def by_depth(values: Mapping[str, pd.Series], depths: Mapping[str, Sequence[int]
     return figure
 
 
-def gradients(table: pd.DataFrame, shown: Sequence[str], grey: Sequence[str], steps: Mapping[int, str]) -> BookFigure:
-    """The gradient norm of each convolution, first to last, one panel a step; means over seeds.
+def gradients(table: pd.DataFrame, shown: Sequence[str], steps: Mapping[int, str]) -> BookFigure:
+    """The gradient norm of each convolution, first to last, one panel a step on a common axis; means over seeds.
 
-    ``table`` has ``level``, ``step``, ``layer``, ``norm``. The levels ``shown`` are coloured by kind and named, those
-    ``grey`` are behind them. ``steps``: step to the panel's title. The classifier is left out: its gradient has passed
-    through no other layer.
+    ``table`` has ``level``, ``step``, ``layer``, ``norm``. ``steps``: step to the panel's title. The classifier is left
+    out: its gradient has passed through no other layer.
     """
-    figure, axes = new_figure(len(steps), width=3.2, height=3.3)
+    figure, axes = new_figure(len(steps), width=2.8, height=3.3)
+    table = table[(table["layer"] != "classifier") & table["step"].isin(steps) & table["level"].isin(shown)]
+    means = table.groupby(["step", "level", "layer"], sort=False)["norm"].mean().astype(float)
     for axis, (step, title) in zip(axes, steps.items(), strict=True):
-        rows = table[(table["step"] == step) & (table["layer"] != "classifier")]
-        for level in [*grey, *shown]:
-            mean = rows[rows["level"] == level].groupby("layer", sort=False)["norm"].mean()
-            kind, strong = level.split()[0], level in shown
+        for level in shown:
+            kind = level.split()[0]
             line, marker = LINES[kind]
-            alike = [level] if strong else [one for one in grey if one.startswith(kind)]
-            depths = " and ".join(one.split()[1] for one in alike)
-            axis.plot(np.linspace(0, 1, len(mean)), mean, linestyle=line, color=KINDS[kind] if strong else FAINT,
-                      linewidth=1.8 if strong else 1.1, marker=marker if strong else "", markersize=4,
-                      label=f"{depths} layers, {WORDS[kind]}" if level == alike[0] else None)
+            mean = means[(step, level)] if (step, level) in means else means[:0]
+            axis.plot(np.arange(1, len(mean) + 1), mean, linestyle=line, color=KINDS[kind], linewidth=1.8,
+                      marker=marker, markersize=4, label=WORDS[kind])
         axis.set_yscale("log")
+        if len(means):
+            axis.set_ylim(means.min() / 1.3, means.max() * 1.3)
         plain_log_ticks(axis.yaxis)
-        axis.set_xticks([0, 1], ["first", "last"])
-        axis.set(xlabel="convolution", title=title)
+        axis.set(xlabel="convolution, first to last", title=title, xticks=[1, 4, 8, 12, 16])
     axes[0].set_ylabel("gradient norm")
+    for axis in axes[1:]:
+        axis.set_yticklabels([])
     handles, names = axes[0].get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside lower center", ncols=2, frameon=False, fontsize=9.5)
+    figure.legend(handles, names, loc="outside lower center", ncols=2, frameon=False, fontsize=10.5)
     return figure

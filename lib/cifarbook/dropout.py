@@ -73,7 +73,7 @@ def by_rate(accuracies: Mapping[str, pd.Series]) -> BookFigure:
 
     ``accuracies`` are by level: ``none``, or a place of :data:`PLACES` and a rate such as ``blocks 0.3``.
     """
-    figure, (axis,) = new_figure(width=6.4, height=3.9)
+    figure, (axis,) = new_figure(width=5.6, height=3.9)
     without = accuracies.get("none", pd.Series(dtype=float))
     for number, (place, name) in enumerate(PLACES.items()):
         rates = {float(level.split()[1]): values for level, values in accuracies.items() if level.startswith(place)}
@@ -91,7 +91,7 @@ def by_rate(accuracies: Mapping[str, pd.Series]) -> BookFigure:
     if len(without):
         axis.axhline(without.mean(), color=FAINT, linestyle=":", linewidth=1)
         axis.annotate("without dropout", (50, without.mean()), xytext=(0, 4), textcoords="offset points", ha="right",
-                      fontsize="small", color=FAINT)
+                      fontsize=10.5, color=FAINT)
     axis.set(xlabel="share that is dropped (%)", ylabel="validation accuracy (%)", xticks=[0, 10, 20, 30, 50])
     axis.legend(loc="lower left", frameon=False)
     return figure
@@ -102,7 +102,7 @@ def losses(histories: Mapping[str, tuple[pd.DataFrame, str, str]]) -> BookFigure
 
     ``histories``: by title the table of epochs and the names of the two levels, without dropout and with it.
     """
-    figure, axes = new_figure(len(histories), width=3.4, height=3.5)
+    figure, axes = new_figure(len(histories), width=2.85, height=3.5)
     for axis, (title, (history, *levels)) in zip(axes, histories.items(), strict=True):
         for level, colour, line, name in zip(levels, COLOURS, ("-", "--"), ("without dropout", "half dropped"),
                                              strict=False):
@@ -118,5 +118,5 @@ def losses(histories: Mapping[str, tuple[pd.DataFrame, str, str]]) -> BookFigure
             from_here = shown[shown["epoch"] >= max(2, last // 3)]
             axis.set_ylim(0.97 * from_here["val_loss"].min(), 1.03 * from_here["val_loss"].max())
     handles, names = axes[0].get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside lower center", ncols=2, frameon=False, fontsize="small")
+    figure.legend(handles, names, loc="outside lower center", ncols=2, frameon=False, fontsize=10.5)
     return figure

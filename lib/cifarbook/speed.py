@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from labbook.page.figures import COLOURS, FAINT, INK, BookFigure, new_figure, plain_log_ticks
 from labbook.studies.stats import AccuracyInterval
+from matplotlib.patches import Rectangle
 
 # How PyTorch's profiler names what is drawn as one part of a step.
 PARTS = {
@@ -37,27 +38,31 @@ def parts_of_a_step(milliseconds: Mapping[str, float]) -> dict[str, float]:
 
 
 def step_figure(milliseconds: Mapping[str, Mapping[str, Mapping[str, float]]]) -> BookFigure:
-    """Milliseconds of a step by kind of operation: a panel a width, a stacked bar a loop (width to loop to kind)."""
-    figure, axes = new_figure(1, len(milliseconds), width=6.4, height=1.5)
+    """A step's time by kind of operation, in percent of the first loop's: a panel a width, a stacked bar a loop.
+
+    ``milliseconds``: width to loop to kind.
+    """
+    figure, axes = new_figure(1, len(milliseconds), width=5.6, height=1.5)
     for axis, (width, loops) in zip(axes, milliseconds.items(), strict=True):
+        whole = sum(next(iter(loops.values())).values())
         for place, kinds in enumerate(reversed(list(loops.values()))):
             start = 0.0
             for (name, value), colour in zip(parts_of_a_step(kinds).items(), COLOURS, strict=False):
-                axis.barh(place, value, left=start, height=0.62, color=colour, edgecolor="white", linewidth=0.6,
-                          label=name if not place else None)
-                start += value
+                axis.barh(place, 100 * value / whole, left=start, height=0.62, color=colour, edgecolor="white",
+                          linewidth=0.6, label=name if not place else None)
+                start += 100 * value / whole
         axis.set_yticks(range(len(loops)), list(reversed(list(loops))))
-        axis.set_title(f"width {width}", loc="left", fontsize=10)
+        axis.set_title(f"width {width}", loc="left", fontsize=10.5)
         axis.grid(False, axis="y")
-    axes[-1].set_xlabel("milliseconds a step")
+    axes[-1].set_xlabel("time of a step (% of the original's)")
     handles, names = axes[0].get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside lower center", ncols=3, frameon=False, fontsize=9.5)
+    figure.legend(handles, names, loc="outside lower center", ncols=3, frameon=False, fontsize=10.5)
     return figure
 
 
 def formats_figure(speeds: Mapping[str, Mapping[str, float]]) -> BookFigure:
     """Speed of a step by how its products are computed, over that in float32: processor to way to the ratio."""
-    figure, (axis,) = new_figure(width=6.4, height=3.0)
+    figure, (axis,) = new_figure(width=5.6, height=3.0)
     ways = list(dict.fromkeys(way for found in speeds.values() for way in found))
     for number, (processor, found) in enumerate(speeds.items()):
         places = [len(ways) - 1 - ways.index(way) - 0.36 * (number - 0.5) for way in found]
@@ -66,15 +71,15 @@ def formats_figure(speeds: Mapping[str, Mapping[str, float]]) -> BookFigure:
         for place, value in zip(places, values, strict=True):
             right = value >= 1
             axis.text(value * (1.05 if right else 0.95), place, f"{value:.{2 if value < 0.1 else 1}f}", va="center",
-                      ha="left" if right else "right", fontsize=9.5, color=INK)
+                      ha="left" if right else "right", fontsize=10.5, color=INK)
     axis.axvline(1, color=INK, linewidth=1)
     axis.set_yticks(range(len(ways)), list(reversed(ways)))
     axis.set_xscale("log")
     axis.set_xlim(0.04, 3)
     plain_log_ticks(axis.xaxis)
     axis.grid(False, axis="y")
-    axis.set_xlabel("speed, in times that of float32")
-    figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=9.5)
+    axis.set_xlabel("speed against float32 (right of 1: faster)")
+    figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=10.5)
     return figure
 
 
@@ -94,12 +99,13 @@ def whitening(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def whitening_figure(images: np.ndarray) -> BookFigure:
     """The directions of :func:`whitening` as small pictures, each with its share of the variance."""
     directions, shares = whitening(images)
-    figure, (axis,) = new_figure(width=6.4, height=2.7)
+    figure, (axis,) = new_figure(width=5.6, height=2.7)
     for place, (direction, share) in enumerate(zip(directions, shares, strict=True)):
         row, column = divmod(place, 6)
         picture = np.clip(0.5 + 0.5 * direction / np.abs(direction).max(), 0, 1)
         axis.imshow(picture, extent=(column, column + 0.82, -1.25 * row - 0.82, -1.25 * row))
-        axis.text(column + 0.41, -1.25 * row + 0.05, f"{100 * share:.2g} %", ha="center", va="bottom", fontsize=10)
+        axis.add_patch(Rectangle((column, -1.25 * row - 0.82), 0.82, 0.82, fill=False, edgecolor=FAINT, linewidth=0.8))
+        axis.text(column + 0.41, -1.25 * row + 0.05, f"{100 * share:.2g} %", ha="center", va="bottom", fontsize=10.5)
     axis.set(xlim=(-0.02, 5.84), ylim=(-2.1, 0.3), aspect="equal")
     axis.axis("off")
     return figure
@@ -120,7 +126,7 @@ def race_steps(race: Mapping[str, Any], arithmetic: float) -> dict[str, float]:
 
 def race_figure(steps: Mapping[str, float], labels: Mapping[str, str]) -> BookFigure:
     """A waterfall from the program's time to ours; ``labels`` say what each step of :func:`race_steps` is."""
-    figure, (axis,) = new_figure(width=6.4, height=2.9)
+    figure, (axis,) = new_figure(width=5.6, height=2.9)
     values = list(steps.values())
     bars = [("program", 0.0, values[0], FAINT)]
     for name, before, after in zip(("memory", "arithmetic", "operations"), values, values[1:], strict=False):
@@ -129,7 +135,7 @@ def race_figure(steps: Mapping[str, float], labels: Mapping[str, str]) -> BookFi
     for place, (_, start, end, colour) in enumerate(bars):
         axis.barh(-place, end - start, left=start, height=0.6, color=colour)
         text = f"{end:.0f} %" if start == 0 else f"{end - start:+.0f} points".replace("-", "\N{MINUS SIGN}")
-        axis.text(max(start, end) + 1.5, -place, text, va="center", fontsize=10, color=INK)
+        axis.text(max(start, end) + 1.5, -place, text, va="center", fontsize=10.5, color=INK)
         if place < len(bars) - 1:
             axis.plot([end, end], [-place - 0.3, -place - 0.7], color=INK, linewidth=0.8)
     axis.set_yticks([-place for place in range(len(bars))], [labels[name] for name, *_ in bars])
@@ -146,26 +152,26 @@ def tradeoff_figure(
 
     The bar is the 95 % interval over seeds and images; ``seeds``: each recipe's accuracies in percent.
     """
-    figure, (axis,) = new_figure(width=6.4, height=4.0)
+    figure, (axis,) = new_figure(width=5.6, height=4.0)
     for goal in goals:
         axis.axhline(goal, color=FAINT, linestyle=":", linewidth=1)
     for number, (name, one) in enumerate(found.items()):
         x, mean, half = arithmetic[name], 100 * one.mean, 100 * one.both
         axis.plot([x, x], [mean - half, mean + half], color=COLOURS[0], linewidth=2.5, alpha=0.6,
-                  label=None if number else "95 % interval, seeds and images")
+                  label=None if number else "95 % interval")
         axis.plot([x] * len(seeds[name]), seeds[name], linestyle="", marker="o", markersize=4, color=COLOURS[0],
-                  label=None if number else "a run of ours")
+                  label=None if number else "our runs")
     axis.plot([one["petaflops"] for one in records], [100 * one["test_accuracy"] for one in records], linestyle="",
               marker="x", markersize=9, markeredgewidth=2, color=COLOURS[1], label="published")
     axis.set_xscale("log")
     axis.set_xlim(0.17, 4.2)
     plain_log_ticks(axis.xaxis)
     for number, one in enumerate(records):   # beside its cross; the first one's below our runs
-        axis.annotate(one["name"], (one["petaflops"], 100 * one["test_accuracy"]), fontsize=9.5, color=COLOURS[1],
+        axis.annotate(one["name"], (one["petaflops"], 100 * one["test_accuracy"]), fontsize=10.5, color=COLOURS[1],
                       xytext=(-9, 5) if number else (4, -36), textcoords="offset points",
                       ha="right" if number else "left")
     axis.set(xlabel="arithmetic of a run (PFLOP)", ylabel="test accuracy (%)")
-    figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=9.5)
+    figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=10.5)
     return figure
 
 

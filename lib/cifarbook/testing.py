@@ -20,7 +20,7 @@ def intervals(
     The thick bar is the 95 % interval over seeds, the thin one over seeds and images. ``seeds``: a recipe's accuracies
     in percent. ``marks``: vertical lines by name.
     """
-    figure, (axis,) = new_figure(width=6.4, height=1.3 + 0.42 * max(1, len(found)))
+    figure, (axis,) = new_figure(width=5.6, height=1.3 + 0.42 * max(1, len(found)))
     for place, (name, one) in enumerate(reversed(found.items())):
         mean = 100 * one.mean
         for half, width, alpha in ((one.both, 2, 0.9), (one.seeds, 9, 0.35)):
@@ -33,13 +33,13 @@ def intervals(
     axis.plot([], [], color=COLOURS[0], linewidth=2, label="other seeds and images")
     axis.set_yticks(range(len(found)), list(reversed(found)))
     axis.set(xlabel="test accuracy (%)", ylim=(-0.6, len(found) - 0.4))
-    figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=9.5)
+    figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=10.5)
     return figure
 
 
 def confusions(matrix: np.ndarray, classes: Sequence[str]) -> BookFigure:
     """Wrong predictions, in images of a class; rows: the true class, columns: the predicted one."""
-    figure, (axis,) = new_figure(width=6.4, height=5.6)
+    figure, (axis,) = new_figure(width=5.6, height=5.6)
     axis.grid(False)
     errors = np.array(matrix, dtype=float)
     np.fill_diagonal(errors, 0)

@@ -27,8 +27,8 @@ Status = Literal["shown", "not shown", "too few seeds"]
 # Final figures that runs have beside the accuracy that every study plans to compare.
 FINALS = ("train_loss", "train_accuracy", "val_loss", "fit_loss", "fit_accuracy")
 WORDS = {ACCURACY: "validation accuracy", "train_loss": "training loss", "train_accuracy": "training accuracy",
-         "val_loss": "validation loss", "fit_loss": "loss on training images, nothing random",
-         "fit_accuracy": "accuracy on training images, nothing random"}
+         "val_loss": "validation loss", "fit_loss": "final loss on training images (dropout and augmentation off)",
+         "fit_accuracy": "final accuracy on training images (dropout and augmentation off)"}
 MINUS = "\N{MINUS SIGN}"
 TEST = "Welch's t test, corrected by Holm"
 

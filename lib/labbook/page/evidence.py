@@ -22,6 +22,7 @@ import pandas as pd
 from labbook.page import claims
 from labbook.page.book import BookStudy
 from labbook.page.claims import ACCURACY, FINALS, Family
+from labbook.runs import predictions
 from labbook.studies import results, stats, study
 from labbook.studies.results import StudyResults
 
@@ -29,7 +30,7 @@ CURVES = {"train_loss": "training loss (nats)", "val_loss": "validation loss (na
           "val_accuracy": "validation accuracy (%)"}
 FIGURE = re.compile(r"[−+<]?\s?\d[\d.,]*(?:\s\S+)*$")
 FURTHER = "with-further-seeds"   # what Sphinx makes of that heading
-HEAD = ("Level", "less", "Difference", "95 % interval", "n", "p", "p corrected", "Effect size")
+HEAD = ("Level", "minus", "Difference", "95 % interval", "n", "p", "p corrected", "Effect size")
 ENOUGH_INSTRUCTIONS = 1   # the widest of a processor's instructions tells apart what rounds differently
 
 
@@ -40,7 +41,7 @@ def page(name: str) -> str:
     """The MyST source of a study's page: headings, and a directive for what stands under each."""
     one = load(name)
     parts = "".join(f"\n## {title}\n\n```{{evidence}} {name}\n:part: {part}\n```\n" for part, title in PARTS.items()
-                    if part != "further" or with_further_seeds(name))
+                    if part not in WHERE_THERE or WHERE_THERE[part](name))
     return f"# {as_text(one.title)}: evidence\n\n{as_text(one.question)}\n{parts}"
 
 
@@ -90,10 +91,11 @@ def comparisons(name: str) -> str:
     found, family = load(name), family_of(name)
     text = table(HEAD, _difference_rows(family.pairs, family.p_pairs), "Comparisons of final validation accuracy")
     if found.claims:
-        planned = [(_said(claim), claim.of, _p(family.claims[claim.key]), _p(family.p_claims[claim.key]))
-                   for claim in found.claims]
-        text += "<p>Planned claims of other kinds. A figure that a chapter computes is compared there.</p>" + table(
-            ("Claim", "Figure", "p", "p corrected"), planned, "Planned claims")
+        planned = [(_said(claim), claims.WORDS.get(claim.of, claim.of), _p(family.claims[claim.key]),
+                    _p(family.p_claims[claim.key])) for claim in found.claims]
+        text += ("<p>Planned claims of other kinds. What a chapter computes (–) is tested in that chapter: press its "
+                 "number there.</p>") + table(
+            ("Claim", "Quantity", "p", "p corrected"), planned, "Planned claims")
     corrected = f", corrected by Holm for all {family.size} comparisons and claims of the study" * (family.size > 1)
     others = ("<p><strong>This study’s own seeds. A chapter may count further seeds of the same settings: "
               f'<a href="#{FURTHER}">with further seeds</a>.</strong></p>' if with_further_seeds(name) else "")
@@ -201,6 +203,36 @@ def _mean(values: pd.Series | None, digits: int) -> str:
     return claims.number(one.mean, digits) + (f" ± {claims.number(one.half_width, digits)}" if one.n > 1 else "")
 
 
+@functools.cache
+def tested(name: str) -> list[tuple[str, str, list[Path]]]:
+    """What of a study was evaluated on the test images: level, views that were averaged, files of predictions."""
+    found, rows = runs_of(name), []
+    for level in found.trained:
+        of_level = sorted(found.runs[found.runs["level"] == level]["id"])
+        paths = [path for run in of_level for path in sorted(predictions.predictions_path(run).parent.glob(f"{run}.*"))]
+        by_views: dict[str, list[Path]] = {}
+        for path in paths:
+            by_views.setdefault(path.name.removesuffix(".npz").partition(".")[2] or "one", []).append(path)
+        rows += [(level, views, of_views) for views, of_views in by_views.items()]
+    return rows
+
+
+def tests(name: str) -> str:
+    """Accuracy on the test images by level, with intervals that count seeds, and seeds and images."""
+    rows = []
+    for level, views, paths in tested(name):
+        kept = [one for path in paths if (one := predictions.read(path.name.split(".")[0], views))]
+        right = [one.predicted == one.labels for one in kept]
+        found = stats.accuracy_interval(right) if len(right) > 1 else None
+        halves = [f"± {claims.number(100 * half, 2)}" for half in (found.seeds, found.both)] if found else ["–", "–"]
+        mean = claims.number(100 * sum(one.mean() for one in right) / len(right), 2) if right else "–"
+        rows.append((level, views, str(len(right)), mean, *halves, ", ".join(path.name for path in paths)))
+    head = ("Level", "Views", "Seeds", "Test accuracy (%)", "Other seeds", "Other seeds and images", "Files")
+    return ("<p>Means over seeds, with half of the 95 % interval: for other seeds, and for other seeds and images. "
+            "Views are the versions of an image whose predictions are averaged; one is the image as it is. The files "
+            "are in <code>results/predictions/</code>.</p>" + table(head, rows, "Test accuracy"))
+
+
 def repetitions(name: str) -> str:
     """The study's planned pairs as other studies of the same factor find them."""
     here = load(name)
@@ -221,7 +253,7 @@ def repetitions(name: str) -> str:
     shown = [(d.a, d.b, other, conditions, _signed(d.mean), f"{claims.number(d.low, 2)} to {claims.number(d.high, 2)}"
               if not math.isnan(d.low) else "–", f"{d.n_a}, {d.n_b}", _p(p)) for _, other, d, p, conditions in rows]
     return "<p>The same pairs of levels in other studies of the same factor.</p>" + table(
-        ("Level", "less", "Study", "Conditions", "Difference (points)", "95 % interval", "n", "p corrected"), shown,
+        ("Level", "minus", "Study", "Conditions", "Difference (points)", "95 % interval", "n", "p corrected"), shown,
         "Repetitions")
 
 
@@ -268,10 +300,15 @@ def files(name: str) -> str:
             "runs.</p>" + table(("Level", "Files"), rows, "Run files"))
 
 
-PARTS = {"comparisons": "Comparisons", "further": "With further seeds", "levels": "Levels", "curves": "Learning curves",
+PARTS = {"comparisons": "Comparisons", "further": "With further seeds", "levels": "Levels", "tests": "Test images",
+         "curves": "Learning curves",
          "repetitions": "Repetitions", "machines": "Machines", "files": "Run files"}
-TABLES = {"comparisons": comparisons, "further": further, "levels": levels, "repetitions": repetitions,
+TABLES = {"comparisons": comparisons, "further": further, "levels": levels, "tests": tests, "repetitions": repetitions,
           "machines": machines, "files": files}
+
+
+# Parts that only some studies have, and what says whether.
+WHERE_THERE = {"further": with_further_seeds, "tests": tested}
 
 
 # --- files ----------------------------------------------------------------------------------------------------------

@@ -52,12 +52,14 @@ class Evidence(SphinxDirective):
                                                refdoc=self.env.docname, refdomain="", reftype="download",
                                                refexplicit=False, refwarn=True)
         rows = []
-        for name in study.names():
-            one, found = evidence.load(name), evidence.runs_of(name)
+        for one in sorted(map(evidence.load, study.names()), key=lambda one: one.title.lower()):
+            name, found = one.name, evidence.runs_of(one.name)
+            there, planned = len(found.runs), len(found.runs) + len(found.missing)
             link = addnodes.pending_xref("", nodes.inline("", one.title), refdomain="std", reftype="doc",
                                          reftarget=f"/{FOLDER}/{name}", refdoc=self.env.docname, refexplicit=True,
                                          refwarn=True)
-            rows.append((link, nodes.Text(one.question), nodes.Text(str(len(found.runs)))))
+            runs = str(there) if there == planned else f"{there} of {planned}"
+            rows.append((link, nodes.Text(one.question), nodes.Text(runs)))
         return [nodes.paragraph("", "", nodes.Text("Every run as one table: "), download, nodes.Text(".")),
                 _table(("Study", "Question", "Runs"), rows)]
 
