@@ -420,7 +420,7 @@ def test_every_study_has_a_page_whose_parts_are_made_from_its_runs():
         page = evidence.page(name)
         assert page.startswith("# ") and page.count("```{evidence} " + name) == len(evidence.PARTS) - (
             not evidence.with_further_seeds(name)) - (not evidence.tested(name))
-    parts = {part: make("decay") for part, make in evidence.TABLES.items()}
+    parts = {part: make("recipe" if part == "tests" else "decay") for part, make in evidence.TABLES.items()}
     assert all("<table>" in part for part in parts.values())
     assert "15,\u00a015" in evidence.further("depth") and evidence.FURTHER in evidence.comparisons("depth")
     assert "decay-wide" in parts["repetitions"] and "resnet9-w16-e5-constant-s0-0f8675f1.json" in parts["files"]

@@ -97,7 +97,7 @@ def test_every_command_of_the_book_names_a_notebook_and_parameters_that_it_takes
     assert (ROOT / notebook).is_file()
     assert out.endswith(".ipynb")
     assert rest[::3] == ["-p"] * (len(rest) // 3), rest
-    given = {name: strict_yaml.parse(value) for name, value in zip(rest[1::3], rest[2::3], strict=True)}
+    given = given_by(command)
     declared = parameters_of(ROOT / notebook)
     injected = "\n".join(f"{name} = {value!r}" for name, value in given.items())
     assert check(declared, injected, assigned_values(declared) | given) == given
@@ -106,10 +106,7 @@ def test_every_command_of_the_book_names_a_notebook_and_parameters_that_it_takes
         return
     # The runs that it asks for can be made: of every study that the notebook opens and that takes them.
     fields = {name: value for name, value in given.items() if name in RunConfig.model_fields}
-    source = "\n".join(cell.source for cell in code_of(ROOT / notebook))
-    named = re.findall(r'book\.study\(\s*"([\w-]+)"', source) + [
-        value for name, value in (assigned_values(declared) | given).items() if name == "study"]
-    for name in named:
+    for name in opened_by(ROOT / notebook, given):
         assert studies.load(name).runs(given.get("levels"), given.get("seeds"), **fields)
 
 
@@ -161,6 +158,42 @@ def thin_results(smoke_results, tmp_path_factory) -> Path:
     return folder
 
 
+def given_by(command: list[str]) -> dict[str, Any]:
+    """The parameters of a papermill command."""
+    _, _, _, *rest = [word for word in command if word.strip()]
+    return {name: strict_yaml.parse(value) for name, value in zip(rest[1::3], rest[2::3], strict=True)}
+
+
+def opened_by(path: Path, given: dict[str, Any]) -> list[str]:
+    """The studies whose runs a chapter trains."""
+    source = "\n".join(cell.source for cell in code_of(path))
+    return [*re.findall(r'book\.study\(\s*"([\w-]+)"', source), *(
+        value for name, value in (assigned_values(parameters_of(path)) | given).items() if name == "study")]
+
+
+# What each chapter's exercise asks the reader to predict and then to run, by a name that tells two of them apart.
+EXERCISES = {f"{page.stem}-{number}": (page, given_by(command)) for number, (page, command) in enumerate(COMMANDS)
+             if page in CHAPTERS and page.name in command[1]}
+
+
+@pytest.fixture(scope="module")
+def exercise_results(tmp_path_factory) -> Path:
+    """The committed results, and the runs that the exercises train, under the smoke preset."""
+    from labbook.runs import runner
+
+    folder = tmp_path_factory.mktemp("exercises") / "results"
+    shutil.copytree(ROOT / "results", folder, ignore=shutil.ignore_patterns(".scratch"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LABBOOK_RESULTS", str(folder))
+        for path, given in EXERCISES.values():
+            fields = {name: value for name, value in given.items() if name in RunConfig.model_fields}
+            for name in opened_by(path, given):
+                for _, config in studies.load(name).runs(given.get("levels"), given.get("seeds"), "smoke", **fields):
+                    if not store.path_of(config.id).exists():
+                        runner.run(config)
+    return folder
+
+
 @pytest.fixture(scope="module")
 def damaged_results(tmp_path_factory) -> Path:
     """What the chapter of the test reads, with one file of predictions cut short."""
@@ -179,12 +212,14 @@ MISTYPED = {
 
 
 @pytest.fixture(scope="module")
-def executed(smoke_results, thin_results, damaged_results, tmp_path_factory):
+def executed(smoke_results, thin_results, damaged_results, exercise_results, tmp_path_factory):
     """Every notebook, executed once for all tests that read what it put out; and what it failed with."""
     folder = tmp_path_factory.mktemp("executed")
     held_out = PRESETS["smoke"] | {"val_images": 0, "epochs": 1}
     jobs = {("smoke", path.stem): (path, smoke_results, smoke_of(path)) for path in CHAPTERS}
     jobs |= {("thin", path.stem): (path, thin_results, smoke_of(path)) for path in OF_A_STUDY}
+    jobs |= {("exercise", name): (path, exercise_results, smoke_of(path, side_studies=False) | given)
+             for name, (path, given) in EXERCISES.items()}
     jobs["train", "train"] = ROOT / "notebooks" / "train.ipynb", folder / "trained", held_out
     jobs["damaged", "09-test"] = ROOT / "notebooks" / "09-test.ipynb", damaged_results, {}
     jobs |= {("mistyped", kind): (ROOT / "notebooks" / f"{name}.ipynb", folder / "untouched", given)
@@ -223,6 +258,29 @@ def test_a_studys_chapter_is_drawn_without_its_references_and_with_runs_that_div
     out, failed = executed[0]["thin", path.stem]
     assert not failed
     assert not re.findall(r".{,40}\bnan\b.{,40}", shown_by(out), flags=re.I)
+
+
+def solution_of(path: Path) -> str:
+    """What a chapter's solutions say of the run that an exercise asks for."""
+    return "\n".join(re.findall(r"```\{solution\}.*?```", prose_of(path), flags=re.S))
+
+
+@pytest.mark.parametrize("name", EXERCISES)
+def test_an_exercise_runs_and_shows_the_lines_that_its_solution_names(executed, name):
+    out, failed = executed[0]["exercise", name]
+    assert not failed
+    path = EXERCISES[name][0]
+    shown = shown_by(out)
+    named = re.findall(r"[Ll]ines? \*(\w+)\*(?: and \*(\w+)\*)?", solution_of(path))
+    for line in filter(None, (one for pair in named for one in pair)):
+        assert re.search(rf"\b{line}: ", shown), f"{path.stem}: no line {line}"
+    # It shows the runs that it was asked for, of one seed or two: nothing is sure.
+    assert "too few seeds" in shown or path.name[:2] in ("01", "10")
+
+
+def test_every_chapter_of_a_study_has_an_exercise_to_predict_and_run():
+    assert {path for path, _ in EXERCISES.values()} >= {*OF_A_STUDY, *(
+        path for path in CHAPTERS if path.name[:2] in ("01", "02", "03", "09", "10", "12", "13"))}
 
 
 def test_a_run_without_held_out_images_is_trained_and_shown(executed):

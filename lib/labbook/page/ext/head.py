@@ -14,7 +14,8 @@ LONGEST = 160   # characters of a description that search engines show
 UNUSED = (
     re.compile(r'\s*<script src="[^"]*/fontawesome/[^"]*"></script>'),
     re.compile(r'\s*<script type="text/x-thebe-config">.*?</script>\s*<script>kernelName = [^<]*</script>', re.S),
-    re.compile(r'\s*<link rel="preload" as="font"[^>]*fa-(?:brands|regular)-400[^>]*/>'),
+    # Two of its fonts are not used, and from file:// a browser refuses to load any before the style sheet asks for it.
+    re.compile(r'\s*<link rel="preload" as="font"[^>]*/fontawesome/[^>]*/>'),
 )
 # Labels that hide the words that are to be read: the words themselves name these elements.
 LABELS = (
