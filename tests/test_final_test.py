@@ -53,7 +53,7 @@ def test_the_level_is_chosen_on_validation(smoke_results, monkeypatch):
     found = ensure("baseline", preset="smoke", seeds=[0], train=False)
     best = found.runs.set_index("level")["val_accuracy"].idxmax()
     assert final_test.choose(found) == best
-    (config,) = final_test.chosen_runs(found).values()
+    (config,) = final_test.runs_of(found, best).values()
     assert config.id in set(found.runs[found.runs["level"] == best]["id"])
 
 

@@ -88,11 +88,6 @@ class Predictions:
         np.add.at(matrix, (self.labels, self.predicted), 1)
         return matrix
 
-    def class_accuracy(self) -> np.ndarray:
-        """Accuracy (classes,) on the images of each class."""
-        matrix = self.confusion()
-        return np.diag(matrix) / matrix.sum(1)
-
     def most_confident_mistakes(self, count: int = MISTAKES) -> np.ndarray:
         """Indices of the wrong predictions made with the highest probability, highest first."""
         wrong = np.flatnonzero(self.predicted != self.labels)

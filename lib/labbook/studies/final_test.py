@@ -30,11 +30,6 @@ def choose(results: StudyResults) -> str:
     return max(levels, key=lambda level: values[level][shared].mean())
 
 
-def chosen_runs(results: StudyResults) -> dict[int, Config]:
-    """The configurations of the chosen level's runs that did not diverge, by seed."""
-    return runs_of(results, choose(results))
-
-
 def runs_of(results: StudyResults, level: str) -> dict[int, Config]:
     """The configurations of a level's runs that did not diverge, by seed."""
     rows = results.runs[(results.runs["level"] == level) & ~results.runs["diverged"]].set_index("seed").sort_index()
