@@ -30,7 +30,7 @@ import pandas as pd
 
 from labbook.page import claims
 from labbook.page.claims import Claim, ClaimError, Family
-from labbook.runs import store
+from labbook.runs import digests, store
 from labbook.studies.results import StudyResults, ensure
 from labbook.studies.study import ACCURACY, load
 
@@ -76,7 +76,8 @@ def warnings_of(results: StudyResults) -> str:
     if results.changed:
         given = ", ".join(f"`{name} = {value!r}`" for name, value in results.changed.items())
         lines.append(f"Drawn with other parameters than those of study `{results.study.name}`: {given}.")
-    if older := results.older_code():
+    # Runs whose other numbers are known and explained have no warning: a page of the book lists them.
+    if older := [run for run in results.older_code() if run not in digests.equivalences()["other_numbers"]]:
         made = "1 run was" if len(older) == 1 else f"{len(older)} runs were"
         lines.append(f"Study `{results.study.name}`: {made} made by other code than today's.")
     if aside := store.set_aside():

@@ -99,6 +99,8 @@ def comparisons(name: str) -> str:
     corrected = f", corrected by Holm for all {family.size} comparisons and claims of the study" * (family.size > 1)
     others = ("<p><strong>This study’s own seeds. A chapter may count further seeds of the same settings: "
               f'<a href="#{FURTHER}">with further seeds</a>.</strong></p>' if with_further_seeds(name) else "")
+    if len(runs_of(name).runs) and all(math.isnan(one.mean) for one in family.pairs):
+        text = "<p>No images were held out, or no pair of levels has runs: nothing to compare here.</p>" + text
     return (f"<p>Differences in final validation accuracy between means over seeds, by Welch’s t test{corrected}; "
             f"effect sizes are Hedges’ g.</p>{others}{text}")
 
@@ -183,14 +185,18 @@ def levels(name: str) -> str:
     columns = {ACCURACY: ("Validation accuracy (%)", 2), "val_loss": ("Validation loss", 3),
                "train_loss": ("Training loss", 3), "fit_accuracy": ("Accuracy on training images (%)", 1)}
     values = {column: claims.finals(found, column) for column in columns}
+    # Minutes are compared between levels, so they are those of one machine: the one that made most of the runs.
+    made_by = {run: machine(found.provenance[run]) for run in found.runs["id"]}
+    on = max(set(made_by.values()), key=lambda one: (list(made_by.values()).count(one), one), default="")
     rows = []
     for level in found.trained:
         of_level = found.runs[found.runs["level"] == level]
-        seconds = [result for run in of_level["id"] if (result := found.provenance[run].get("training_seconds"))]
+        seconds = [result for run in of_level["id"] if made_by[run] == on
+                   and (result := found.provenance[run].get("training_seconds"))]
         rows.append((level, str(len(of_level)), str(int(of_level["diverged"].sum()) or "–"), *(
             _mean(values[column].get(level), digits) for column, (_, digits) in columns.items()),
             claims.number(sum(seconds) / len(seconds) / 60, 1) if seconds else "–"))
-    head = ("Level", "Runs", "Diverged", *(title for title, _ in columns.values()), "Minutes a run")
+    head = ("Level", "Runs", "Diverged", *(title for title, _ in columns.values()), f"Minutes a run ({on})")
     missing = f" {len(found.missing)} runs are missing." if found.missing else ""
     said = f"<p>Means over seeds ± half of the 95\N{NO-BREAK SPACE}% interval.{missing}</p>"
     return said + table(head, rows, "Levels")

@@ -60,7 +60,8 @@ class Evidence(SphinxDirective):
                                          refwarn=True)
             runs = str(there) if there == planned else f"{there} of {planned}"
             rows.append((link, nodes.Text(one.question), nodes.Text(runs)))
-        return [nodes.paragraph("", "", nodes.Text("Every run as one table: "), download, nodes.Text(".")),
+        return [nodes.paragraph("", "", nodes.Text("Every run as one table: "), download, nodes.Text(
+                ". Under runs, “5 of 35” counts those that are finished of those planned.")),
                 _table(("Study", "Question", "Runs"), rows)]
 
 
