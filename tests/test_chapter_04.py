@@ -20,7 +20,7 @@ CHAPTER = Path(__file__).resolve().parents[1] / "notebooks" / "04-dropout.ipynb"
 def dropout():
     cells = json.loads(CHAPTER.read_text(encoding="utf-8"))["cells"]
     prose = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
-    (block,) = re.findall(r"```python\n(def dropout.*?)```", prose, re.S)
+    (block,) = re.findall(r"```python\n([^`]*?def dropout.*?)```", prose, re.S)
     names = {"torch": torch}
     exec(block, names)
     return names["dropout"]

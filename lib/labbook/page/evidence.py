@@ -345,11 +345,12 @@ def _curves(found: StudyResults) -> Any:
 
     mains = [main for main in found.study.mains if any(study.parted(level)[0] == main for level in found.levels)]
     crossed = len(found.study.settings) > 1
-    panels = [("val_accuracy", setting) for setting in found.settings] if crossed else [(one, "") for one in CURVES]
+    panels = [("val_accuracy", setting) for setting in found.settings] if crossed else [
+        (one, "") for one in CURVES if found.history[one].notna().any()]
     means = found.history.astype(dict.fromkeys(CURVES, float)).groupby(["level", "epoch"])[list(CURVES)].mean()
     height, width, legend = max(2.6, 0.19 * len(mains) + 0.4), 2.9, 0.5 + 0.07 * max(map(len, mains))
     whole = width * len(panels) + legend
-    with matplotlib.rc_context(STYLE):
+    with matplotlib.rc_context(STYLE | {"font.size": 9.5, "legend.fontsize": 8.5}):
         figure = BookFigure(figsize=(whole, height))
         axes = figure.subplots(1, len(panels), squeeze=False)[0]
         figure.subplots_adjust(left=0.55 / whole, right=1 - (legend + 0.1) / whole, bottom=0.5 / height,
