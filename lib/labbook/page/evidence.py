@@ -234,9 +234,9 @@ def tests(name: str) -> str:
         mean = claims.number(100 * sum(one.mean() for one in right) / len(right), 2) if right else "–"
         rows.append((level, views, str(len(right)), mean, *halves, ", ".join(path.name for path in paths)))
     head = ("Level", "Views", "Seeds", "Test accuracy (%)", "Other seeds", "Other seeds and images", "Files")
-    return ("<p>Means over seeds, with half of the 95\N{NO-BREAK SPACE}% interval: for other seeds, and for other seeds "
-            "and images. Views are the versions of an image whose predictions are averaged; one is the image as it is. "
-            "The files are in <code>results/predictions/</code>.</p>" + table(head, rows, "Test accuracy"))
+    return ("<p>Means over seeds, with half of the 95\N{NO-BREAK SPACE}% interval: for other seeds, and for other "
+            "seeds and images. Views are the versions of an image whose predictions are averaged; one is the image as "
+            "it is. The files are in <code>results/predictions/</code>.</p>" + table(head, rows, "Test accuracy"))
 
 
 def repetitions(name: str) -> str:
