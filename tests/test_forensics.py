@@ -96,7 +96,7 @@ def test_correlated_rows_count_for_less():
     ({"schedule": "constant"}, "Adam 0.01, constant", "constant"),
     ({"schedule": "linear", "learning_rate": 0.003}, "Adam 0.003, linear decay", "decay"),
     ({"schedule": "warmup_cosine", "warmup_epochs": 0}, "Adam 0.01, cosine decay", "decay"),
-    ({"schedule": "warmup_cosine", "warmup_epochs": 1}, "Adam 0.01, cosine after 1 epoch", "warm-up"),
+    ({"schedule": "warmup_cosine", "warmup_epochs": 1}, "Adam 0.01, warm-up 1, cosine", "warm-up"),
     ({"schedule": "constant", "optimizer": "sgd", "learning_rate": 0.1, "momentum": 0.0},
      "SGD 0.1, no momentum, constant", "constant"),
     ({"schedule": "constant", "batch_size": 256}, "Adam 0.01, batch 256, constant", "constant"),

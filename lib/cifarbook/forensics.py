@@ -65,7 +65,7 @@ def words(config: Config) -> str:
     epochs = f"{config.warmup_epochs:g} epoch" + ("s" if config.warmup_epochs != 1 else "")
     parts.append({
         "constant": "constant", "one_cycle": "one cycle", "warmup_constant": f"constant after {epochs}",
-        "warmup_cosine": f"cosine after {epochs}" if config.warmup_epochs else "cosine decay",
+        "warmup_cosine": f"warm-up {config.warmup_epochs:g}, cosine" if config.warmup_epochs else "cosine decay",
     }.get(config.schedule) or DECAYS.get(config.schedule, config.schedule))
     return ", ".join(parts)
 
