@@ -53,6 +53,6 @@ def forest(answers: Sequence[Answer]) -> BookFigure:
     axis.axvline(0, color=FAINT, linewidth=1)
     axis.set_yticks(range(len(answers)), [answer.words for answer in reversed(answers)])
     axis.set(xlabel="difference in validation accuracy (points)", ylim=(-0.6, len(answers) - 0.3))
-    axis.margins(x=0.18)
+    axis.margins(x=0.25)
     axis.grid(axis="y", visible=False)
     return figure
