@@ -406,13 +406,13 @@ def test_claims_are_frozen_and_planned_ones_compare_by_what_they_say():
 
 
 def test_the_evidence_of_a_test_accuracy_is_that_of_its_predictions():
-    from labbook.runs.predictions import read
+    from labbook.runs.predictions import predictions_path, read
 
     text = evidence.tests("recipe-all")
-    ((level, views, paths), *_) = evidence.tested("recipe-all")
-    mean = sum(read(path.name.split(".")[0], views).accuracy for path in paths) / len(paths)
-    assert f"<td>{level}</td><td>{views}</td><td>{len(paths)}</td><td>{100 * mean:.2f}</td>" in text
-    assert all(path.name in text for path in paths)
+    ((level, views), runs), *_ = evidence.tested("recipe-all").items()
+    mean = sum(read(run, views).accuracy for run in runs) / len(runs)
+    assert f"<td>{level}</td><td>{views}</td><td>{len(runs)}</td><td>{100 * mean:.2f}</td>" in text
+    assert all(predictions_path(run, views).name in text for run in runs)
 
 
 def test_every_study_has_a_page_whose_parts_are_made_from_its_runs():

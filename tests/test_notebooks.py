@@ -182,7 +182,7 @@ def exercise_results(tmp_path_factory) -> Path:
     from labbook.runs import runner
 
     folder = tmp_path_factory.mktemp("exercises") / "results"
-    shutil.copytree(ROOT / "results", folder, ignore=shutil.ignore_patterns(".scratch"))
+    shutil.copytree(ROOT / "results", folder, ignore=shutil.ignore_patterns(".scratch", "models"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LABBOOK_RESULTS", str(folder))
         for path, given in EXERCISES.values():

@@ -6,18 +6,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from labbook.page import book
-from labbook.page.figures import COLOURS, FAINT, INK, BookFigure, new_figure
+from labbook.page.figures import COLOURS, FAINT, INK, SMALL, WIDE, BookFigure, new_figure
 from labbook.studies.stats import Difference
 
 # Ten more seeds of the reference that all five studies share.
 MORE = ("reference-again",)
-# What is done instead of what: study, the studies whose seeds count too, level, and the sensible default beside it.
+# What is done instead of what: study, level, and the sensible default beside it.
 QUESTIONS = (
-    ("batch normalization\ninstead of none", "normalization", MORE, "batch", "none"),
-    ("warm-up and decay\ninstead of a constant rate", "decay-rates", MORE, "warm-up cosine / 0.01", "constant / 0.003"),
-    ("13 layers instead of 9,\nwith shortcuts", "depth", MORE, "residual 13", "residual 9"),
-    ("5 × 5 kernels\ninstead of 3 × 3", "kernel", MORE, "5 × 5", "3 × 3"),
-    ("half of the classifier's\ninputs dropped", "dropout", MORE, "classifier 0.5", "none"),
+    ("batch normalization\ninstead of none", "normalization", "batch", "none"),
+    ("warm-up and decay\ninstead of a constant rate", "decay-rates", "warm-up cosine / 0.01", "constant / 0.003"),
+    ("13 layers instead of 9,\nwith shortcuts", "depth", "residual 13", "residual 9"),
+    ("5 × 5 kernels\ninstead of 3 × 3", "kernel", "5 × 5", "3 × 3"),
+    ("half of the classifier's\ninputs dropped", "dropout", "classifier 0.5", "none"),
 )
 
 
@@ -32,14 +32,14 @@ class Answer:
 def rows() -> list[Answer]:
     """The five answers, each from its study's committed runs."""
     return [
-        Answer(words, book.study(study, pool=pool).family().of_pair(level, default)[0])
-        for words, study, pool, level, default in QUESTIONS
+        Answer(words, book.study(study, pool=MORE).family().of_pair(level, default)[0])
+        for words, study, level, default in QUESTIONS
     ]
 
 
 def forest(answers: Sequence[Answer]) -> BookFigure:
     """Each answer's difference as a mark with its 95 % interval and its size in words; zero is a line."""
-    figure, (axis,) = new_figure(width=5.6, height=0.6 + 0.62 * len(answers))
+    figure, (axis,) = new_figure(width=WIDE, height=0.6 + 0.62 * len(answers))
     for row, answer in enumerate(reversed(answers)):
         found = answer.difference
         gains = found.mean > 0
@@ -49,7 +49,7 @@ def forest(answers: Sequence[Answer]) -> BookFigure:
         # Away from the line at zero.
         axis.annotate(f"{found.mean:+.1f}".replace("-", "\N{MINUS SIGN}"), (found.high if gains else found.low, row),
                       xytext=(6 if gains else -6, 0), textcoords="offset points", ha="left" if gains else "right",
-                      va="center", fontsize=10.5, color=INK)
+                      va="center", fontsize=SMALL, color=INK)
     axis.axvline(0, color=FAINT, linewidth=1)
     axis.set_yticks(range(len(answers)), [answer.words for answer in reversed(answers)])
     axis.set(xlabel="difference in validation accuracy (points)", ylim=(-0.6, len(answers) - 0.3))

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
-from labbook.page.figures import COLOURS, INK, BookFigure, new_figure
+from labbook.page.figures import COLOURS, INK, WIDE, BookFigure, new_figure
 from labbook.studies.stats import CONFIDENCE, differences
 
 
@@ -33,7 +33,7 @@ def example(accuracies: Mapping[str, pd.Series], ringed: int) -> BookFigure:
 
     The runs of seed ``ringed`` have a ring.
     """
-    figure, (runs, below) = new_figure(1, 2, width=5.6, height=2.2)
+    figure, (runs, below) = new_figure(1, 2, width=WIDE, height=2.2)
     names = list(accuracies)
     for number, values in enumerate(accuracies.values()):
         colour = COLOURS[number]

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
-from labbook.page.figures import COLOURS, INK, PALE, BookFigure, new_figure, plain_log_ticks
+from labbook.page.figures import COLOURS, INK, PALE, SMALL, WIDE, BookFigure, new_figure, plain_log_ticks
 from labbook.studies.stats import mean_interval
 from matplotlib.axes import Axes
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
@@ -18,7 +18,7 @@ LINES = {"plain": ("--", "s"), "residual": ("-", "o")}
 
 def two_ways_back() -> BookFigure:
     """A residual block from left to right: the image's way above, the gradient's way back below."""
-    figure, (axis,) = new_figure(width=5.6, height=3.1)
+    figure, (axis,) = new_figure(width=WIDE, height=3.1)
     axis.axis("off")
     axis.set(xlim=(0, 10), ylim=(-3.0, 2.5))
     _half(axis, 0.5, COLOURS[0], 1, "F", "x", "y", ("F(x)", "identity: x"), "forward")
@@ -41,7 +41,7 @@ def _half(axis: Axes, y: float, colour: str, direction: int, box: str, start: st
     left = min(at(3.3), at(5.7))
     axis.add_patch(FancyBboxPatch((left, y - 0.4), 2.4, 0.8, boxstyle="round,pad=0,rounding_size=0.1", edgecolor=INK,
                                   facecolor=PALE["conv"]))
-    axis.text(left + 1.2, y, box, ha="center", va="center", fontsize=10.5, color=INK)
+    axis.text(left + 1.2, y, box, ha="center", va="center", fontsize=SMALL, color=INK)
     arrow((1.1, y), (3.3, y))
     arrow((5.7, y), (7.55, y))
     arrow((1.9, y), (1.9, y + 1.1), (7.8, y + 1.1), (7.8, y + 0.25))
@@ -50,9 +50,9 @@ def _half(axis: Axes, y: float, colour: str, direction: int, box: str, start: st
               bbox={"boxstyle": "circle,pad=0.12", "facecolor": "none", "edgecolor": INK})
     axis.text(at(1.0), y, start, ha="right" if direction > 0 else "left", va="center", fontsize=11, color=INK)
     axis.text(at(8.8), y, end, ha="left" if direction > 0 else "right", va="center", fontsize=11, color=INK)
-    axis.text(at(6.6), y + 0.12, ways[0], ha="center", va="bottom", fontsize=10.5, color=colour)
-    axis.text(5, y + 1.2, ways[1], ha="center", va="bottom", fontsize=10.5, color=colour)
-    axis.text(0, y + 1.2, title, ha="left", va="bottom", fontsize=10.5, color=INK, fontweight="bold")
+    axis.text(at(6.6), y + 0.12, ways[0], ha="center", va="bottom", fontsize=SMALL, color=colour)
+    axis.text(5, y + 1.2, ways[1], ha="center", va="bottom", fontsize=SMALL, color=colour)
+    axis.text(0, y + 1.2, title, ha="left", va="bottom", fontsize=SMALL, color=INK, fontweight="bold")
 
 
 def by_depth(values: Mapping[str, pd.Series], depths: Mapping[str, Sequence[int]], ylabel: str) -> BookFigure:
@@ -61,7 +61,7 @@ def by_depth(values: Mapping[str, pd.Series], depths: Mapping[str, Sequence[int]
     ``values`` by level such as ``plain 9``, indexed by seed; ``depths`` of each kind. Five layers have no block, so
     that network begins both lines.
     """
-    figure, (axis,) = new_figure(width=5.6, height=3.6)
+    figure, (axis,) = new_figure(width=WIDE, height=3.6)
     for kind, colour in KINDS.items():
         line, marker = LINES[kind]
         points = [(depth, values.get(f"{kind} {depth}", values.get(f"plain {depth}"))) for depth in depths[kind]]
@@ -78,7 +78,7 @@ def by_depth(values: Mapping[str, pd.Series], depths: Mapping[str, Sequence[int]
         if points:
             depth, found = points[-1]
             axis.annotate(WORDS[kind], (depth, found.mean()), xytext=(10, 0), textcoords="offset points", va="center",
-                          color=colour, fontsize=10.5)
+                          color=colour, fontsize=SMALL)
     axis.set_xticks(sorted({depth for of in depths.values() for depth in of}))
     axis.set(xlabel="weighted layers", ylabel=ylabel)
     axis.set_xlim(right=axis.get_xlim()[1] + 3)
@@ -110,5 +110,5 @@ def gradients(table: pd.DataFrame, shown: Sequence[str], steps: Mapping[int, str
     for axis in axes[1:]:
         axis.set_yticklabels([])
     handles, names = axes[0].get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside lower center", ncols=2, frameon=False, fontsize=10.5)
+    figure.legend(handles, names, loc="outside lower center", ncols=2, frameon=False, fontsize=SMALL)
     return figure

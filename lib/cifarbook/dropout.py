@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
-from labbook.page.figures import COLOURS, FAINT, INK, BookFigure, new_figure
+from labbook.page.figures import COLOURS, FAINT, INK, SMALL, WIDE, BookFigure, new_figure
 from labbook.studies.stats import mean_interval
 
 # Where the two kinds of dropout stand in the study, by the first word of its levels.
@@ -48,7 +48,7 @@ def masks(picture: np.ndarray, p: float = 0.5) -> BookFigure:
         for axis, found, title in zip(axes[3 * row: 3 * row + 3], cells, titles, strict=True):
             _mosaic(axis, found, 1 / (1 - p))
             axis.set_title(title, loc="center")
-        axes[3 * row].set_ylabel(kind, fontsize=10.5)
+        axes[3 * row].set_ylabel(kind, fontsize=SMALL)
     return figure
 
 
@@ -73,7 +73,7 @@ def by_rate(accuracies: Mapping[str, pd.Series]) -> BookFigure:
 
     ``accuracies`` are by level: ``none``, or a place of :data:`PLACES` and a rate such as ``blocks 0.3``.
     """
-    figure, (axis,) = new_figure(width=5.6, height=3.9)
+    figure, (axis,) = new_figure(width=WIDE, height=3.9)
     without = accuracies.get("none", pd.Series(dtype=float))
     for number, (place, name) in enumerate(PLACES.items()):
         rates = {float(level.split()[1]): values for level, values in accuracies.items() if level.startswith(place)}
@@ -91,7 +91,7 @@ def by_rate(accuracies: Mapping[str, pd.Series]) -> BookFigure:
     if len(without):
         axis.axhline(without.mean(), color=FAINT, linestyle=":", linewidth=1)
         axis.annotate("without dropout", (50, without.mean()), xytext=(0, 4), textcoords="offset points", ha="right",
-                      fontsize=10.5, color=FAINT)
+                      fontsize=SMALL, color=FAINT)
     axis.set(xlabel="share that is dropped (%)", ylabel="validation accuracy (%)", xticks=[0, 10, 20, 30, 50])
     axis.legend(loc="lower left", frameon=False)
     return figure
@@ -118,5 +118,5 @@ def losses(histories: Mapping[str, tuple[pd.DataFrame, str, str]]) -> BookFigure
             from_here = shown[shown["epoch"] >= max(2, last // 3)]
             axis.set_ylim(0.97 * from_here["val_loss"].min(), 1.03 * from_here["val_loss"].max())
     handles, names = axes[0].get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside lower center", ncols=2, frameon=False, fontsize=10.5)
+    figure.legend(handles, names, loc="outside lower center", ncols=2, frameon=False, fontsize=SMALL)
     return figure

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from labbook.page.figures import COLOURS, FAINT, INK, BookFigure, new_figure, plain_log_ticks
+from labbook.page.figures import COLOURS, FAINT, INK, SMALL, WIDE, BookFigure, new_figure, plain_log_ticks
 from labbook.studies.stats import AccuracyInterval
 from matplotlib.patches import Rectangle
 
@@ -42,7 +42,7 @@ def step_figure(milliseconds: Mapping[str, Mapping[str, Mapping[str, float]]]) -
 
     ``milliseconds``: width to loop to kind.
     """
-    figure, axes = new_figure(1, len(milliseconds), width=5.6, height=1.5)
+    figure, axes = new_figure(1, len(milliseconds), width=WIDE, height=1.5)
     for axis, (width, loops) in zip(axes, milliseconds.items(), strict=True):
         whole = sum(next(iter(loops.values())).values())
         for place, kinds in enumerate(reversed(list(loops.values()))):
@@ -52,17 +52,17 @@ def step_figure(milliseconds: Mapping[str, Mapping[str, Mapping[str, float]]]) -
                           linewidth=0.6, label=name if not place else None)
                 start += 100 * value / whole
         axis.set_yticks(range(len(loops)), list(reversed(list(loops))))
-        axis.set_title(f"width {width}", loc="left", fontsize=10.5)
+        axis.set_title(f"width {width}", loc="left", fontsize=SMALL)
         axis.grid(False, axis="y")
     axes[-1].set_xlabel("time of a step (% of the original's)")
     handles, names = axes[0].get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside lower center", ncols=3, frameon=False, fontsize=10.5)
+    figure.legend(handles, names, loc="outside lower center", ncols=3, frameon=False, fontsize=SMALL)
     return figure
 
 
 def formats_figure(speeds: Mapping[str, Mapping[str, float]]) -> BookFigure:
     """Speed of a step by how its products are computed, over that in float32: processor to way to the ratio."""
-    figure, (axis,) = new_figure(width=5.6, height=3.0)
+    figure, (axis,) = new_figure(width=WIDE, height=3.0)
     ways = list(dict.fromkeys(way for found in speeds.values() for way in found))
     for number, (processor, found) in enumerate(speeds.items()):
         places = [len(ways) - 1 - ways.index(way) - 0.36 * (number - 0.5) for way in found]
@@ -71,7 +71,7 @@ def formats_figure(speeds: Mapping[str, Mapping[str, float]]) -> BookFigure:
         for place, value in zip(places, values, strict=True):
             right = value >= 1
             axis.text(value * (1.05 if right else 0.95), place, f"{value:.{2 if value < 0.1 else 1}f}", va="center",
-                      ha="left" if right else "right", fontsize=10.5, color=INK)
+                      ha="left" if right else "right", fontsize=SMALL, color=INK)
     axis.axvline(1, color=INK, linewidth=1)
     axis.set_yticks(range(len(ways)), list(reversed(ways)))
     axis.set_xscale("log")
@@ -79,7 +79,7 @@ def formats_figure(speeds: Mapping[str, Mapping[str, float]]) -> BookFigure:
     plain_log_ticks(axis.xaxis)
     axis.grid(False, axis="y")
     axis.set_xlabel("speed against float32 (right of 1: faster)")
-    figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=10.5)
+    figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=SMALL)
     return figure
 
 
@@ -99,13 +99,13 @@ def whitening(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def whitening_figure(images: np.ndarray) -> BookFigure:
     """The directions of :func:`whitening` as small pictures, each with its share of the variance."""
     directions, shares = whitening(images)
-    figure, (axis,) = new_figure(width=5.6, height=2.7)
+    figure, (axis,) = new_figure(width=WIDE, height=2.7)
     for place, (direction, share) in enumerate(zip(directions, shares, strict=True)):
         row, column = divmod(place, 6)
         picture = np.clip(0.5 + 0.5 * direction / np.abs(direction).max(), 0, 1)
         axis.imshow(picture, extent=(column, column + 0.82, -1.25 * row - 0.82, -1.25 * row))
         axis.add_patch(Rectangle((column, -1.25 * row - 0.82), 0.82, 0.82, fill=False, edgecolor=FAINT, linewidth=0.8))
-        axis.text(column + 0.41, -1.25 * row + 0.05, f"{100 * share:.2g} %", ha="center", va="bottom", fontsize=10.5)
+        axis.text(column + 0.41, -1.25 * row + 0.05, f"{100 * share:.2g} %", ha="center", va="bottom", fontsize=SMALL)
     axis.set(xlim=(-0.02, 5.84), ylim=(-2.1, 0.3), aspect="equal")
     axis.axis("off")
     return figure
@@ -126,7 +126,7 @@ def race_steps(race: Mapping[str, Any], arithmetic: float) -> dict[str, float]:
 
 def race_figure(steps: Mapping[str, float], labels: Mapping[str, str]) -> BookFigure:
     """A waterfall from the program's time to ours; ``labels`` say what each step of :func:`race_steps` is."""
-    figure, (axis,) = new_figure(width=5.6, height=2.9)
+    figure, (axis,) = new_figure(width=WIDE, height=2.9)
     values = list(steps.values())
     bars = [("program", 0.0, values[0], FAINT)]
     for name, before, after in zip(("memory", "arithmetic", "operations"), values, values[1:], strict=False):
@@ -135,7 +135,7 @@ def race_figure(steps: Mapping[str, float], labels: Mapping[str, str]) -> BookFi
     for place, (_, start, end, colour) in enumerate(bars):
         axis.barh(-place, end - start, left=start, height=0.6, color=colour)
         text = f"{end:.0f} %" if start == 0 else f"{end - start:+.0f} points".replace("-", "\N{MINUS SIGN}")
-        axis.text(max(start, end) + 1.5, -place, text, va="center", fontsize=10.5, color=INK)
+        axis.text(max(start, end) + 1.5, -place, text, va="center", fontsize=SMALL, color=INK)
         if place < len(bars) - 1:
             axis.plot([end, end], [-place - 0.3, -place - 0.7], color=INK, linewidth=0.8)
     axis.set_yticks([-place for place in range(len(bars))], [labels[name] for name, *_ in bars])
@@ -152,7 +152,7 @@ def tradeoff_figure(
 
     The bar is the 95 % interval over seeds and images; ``seeds``: each recipe's accuracies in percent.
     """
-    figure, (axis,) = new_figure(width=5.6, height=4.0)
+    figure, (axis,) = new_figure(width=WIDE, height=4.0)
     for goal in goals:
         axis.axhline(goal, color=FAINT, linestyle=":", linewidth=1)
     for number, (name, one) in enumerate(found.items()):
@@ -167,11 +167,11 @@ def tradeoff_figure(
     axis.set_xlim(0.17, 4.2)
     plain_log_ticks(axis.xaxis)
     for number, one in enumerate(records):   # beside its cross; the first one's below our runs
-        axis.annotate(one["name"], (one["petaflops"], 100 * one["test_accuracy"]), fontsize=10.5, color=COLOURS[1],
+        axis.annotate(one["name"], (one["petaflops"], 100 * one["test_accuracy"]), fontsize=SMALL, color=COLOURS[1],
                       xytext=(-9, 5) if number else (4, -36), textcoords="offset points",
                       ha="right" if number else "left")
     axis.set(xlabel="arithmetic of a run (PFLOP)", ylabel="test accuracy (%)")
-    figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=10.5)
+    figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=SMALL)
     return figure
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import pandas as pd
-from labbook.page.figures import COLOURS, FAINT, BookFigure, new_figure
+from labbook.page.figures import COLOURS, FAINT, WIDE, BookFigure, new_figure
 from matplotlib.ticker import MultipleLocator
 
 
@@ -18,7 +18,7 @@ def reached(
     """
     rows = [(name, values, colour) for colour, group in zip((FAINT, *COLOURS), groups.values(), strict=False)
             for name, values in group.items()]
-    figure, (axis,) = new_figure(width=5.6, height=1.0 + 0.36 * len(rows))
+    figure, (axis,) = new_figure(width=WIDE, height=1.0 + 0.36 * len(rows))
     for place, (_, values, colour) in enumerate(rows):
         axis.plot(values, [place] * len(values), linestyle="", marker="o", markersize=5.5, alpha=0.6, color=colour)
         if len(values):

@@ -31,6 +31,7 @@ WORDS = {ACCURACY: "validation accuracy", "train_loss": "training loss", "train_
          "fit_accuracy": "final accuracy on training images (dropout and augmentation off)"}
 MINUS = "\N{MINUS SIGN}"
 TEST = "Welch's t test, corrected by Holm"
+SAME = "Two one-sided Welch's t tests, corrected by Holm"
 
 
 class ClaimError(LabError):
@@ -344,7 +345,7 @@ class _Making:
         }.get(relation, "Shown where the corrected p is below 0.05"
               + (f"; p is that of a difference of more than {margin}." if by else "."))
         status: Status = "too few seeds" if few else "shown" if holds else "not shown"
-        return self.made(says, words, status, difference, [a, b], p, rule)
+        return self.made(says, words, status, difference, [a, b], p, rule, test=SAME if relation == "=" else TEST)
 
     def extreme(self, best: str, among: Sequence[str] | None, relation: str) -> Claim:
         others = [one for one in among or self.values if one != best]

@@ -12,6 +12,7 @@ import hashlib
 import io
 import math
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from html import escape
 from pathlib import Path
@@ -187,7 +188,7 @@ def levels(name: str) -> str:
     values = {column: claims.finals(found, column) for column in columns}
     # Minutes are compared between levels, so they are those of one machine: the one that made most of the runs.
     made_by = {run: machine(found.provenance[run]) for run in found.runs["id"]}
-    on = max(set(made_by.values()), key=lambda one: (list(made_by.values()).count(one), one), default="")
+    ((on, _),) = Counter(sorted(made_by.values(), reverse=True)).most_common(1) or [("", 0)]
     rows = []
     for level in found.trained:
         of_level = found.runs[found.runs["level"] == level]
@@ -210,29 +211,27 @@ def _mean(values: pd.Series | None, digits: int) -> str:
 
 
 @functools.cache
-def tested(name: str) -> list[tuple[str, str, list[Path]]]:
-    """What of a study was evaluated on the test images: level, views that were averaged, files of predictions."""
-    found, rows = runs_of(name), []
-    for level in found.trained:
-        of_level = sorted(found.runs[found.runs["level"] == level]["id"])
-        paths = [path for run in of_level for path in sorted(predictions.predictions_path(run).parent.glob(f"{run}.*"))]
-        by_views: dict[str, list[Path]] = {}
-        for path in paths:
-            by_views.setdefault(path.name.removesuffix(".npz").partition(".")[2] or "one", []).append(path)
-        rows += [(level, views, of_views) for views, of_views in by_views.items()]
-    return rows
+def tested(name: str) -> dict[tuple[str, str], list[str]]:
+    """The runs of a study that were evaluated on the test images, by level and by the views that were averaged."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for run in runs_of(name).runs.sort_values("id").itertuples():
+        for views in predictions.kept_views(run.id):
+            found.setdefault((run.level, views), []).append(run.id)
+    order = runs_of(name).trained
+    return dict(sorted(found.items(), key=lambda row: order.index(row[0][0])))
 
 
 def tests(name: str) -> str:
     """Accuracy on the test images by level, with intervals that count seeds, and seeds and images."""
     rows = []
-    for level, views, paths in tested(name):
-        kept = [one for path in paths if (one := predictions.read(path.name.split(".")[0], views))]
+    for (level, views), runs in tested(name).items():
+        kept = [one for run in runs if (one := predictions.read(run, views))]
         right = [one.predicted == one.labels for one in kept]
         found = stats.accuracy_interval(right) if len(right) > 1 else None
         halves = [f"± {claims.number(100 * half, 2)}" for half in (found.seeds, found.both)] if found else ["–", "–"]
         mean = claims.number(100 * sum(one.mean() for one in right) / len(right), 2) if right else "–"
-        rows.append((level, views, str(len(right)), mean, *halves, ", ".join(path.name for path in paths)))
+        files = ", ".join(predictions.predictions_path(run, views).name for run in runs)
+        rows.append((level, views, str(len(right)), mean, *halves, files))
     head = ("Level", "Views", "Seeds", "Test accuracy (%)", "Other seeds", "Other seeds and images", "Files")
     return ("<p>Means over seeds, with half of the 95\N{NO-BREAK SPACE}% interval: for other seeds, and for other "
             "seeds and images. Views are the versions of an image whose predictions are averaged; one is the image as "

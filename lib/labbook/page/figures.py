@@ -26,11 +26,13 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#6
 LINES = ("-", "--", "-.", ":", "-", "--", "-.", ":", "--")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", "*")
 INK, FAINT = "#222222", "#666666"
+# Sizes that a phone shows legibly: inches of a figure with one panel, points of the letters beside and inside drawings.
+WIDE, SMALL = 5.6, 10.5
 STYLE = {
     "figure.facecolor": "none", "axes.facecolor": "none", "savefig.facecolor": "none",
     "axes.grid": True, "grid.alpha": 0.25,
     "axes.spines.top": False, "axes.spines.right": False, "axes.titlesize": "medium", "axes.titlelocation": "left",
-    "legend.frameon": False, "legend.fontsize": 10.5, "font.size": 11.5, "svg.fonttype": "path",
+    "legend.frameon": False, "legend.fontsize": SMALL, "font.size": 11.5, "svg.fonttype": "path",
     # A fixed salt: the same figure has the same bytes, so a rebuilt site differs only where its content does.
     "svg.hashsalt": "cifarlab",
 }
@@ -128,7 +130,7 @@ def legend_below(figure: BookFigure, axis: Axes) -> None:
     handles, names = axis.get_legend_handles_labels()
     inches = 0.6 + 0.08 * max(map(len, names), default=0)
     columns = min(4, int(figure.get_figwidth() / inches))
-    figure.legend(handles, names, loc="outside lower center", ncols=max(1, columns), frameon=False, fontsize=10.5)
+    figure.legend(handles, names, loc="outside lower center", ncols=max(1, columns), frameon=False, fontsize=SMALL)
 
 
 def run_curves(history: Sequence[Mapping[str, float]]) -> BookFigure:
@@ -191,7 +193,7 @@ def learning_curves(
     if len(axes) > len(columns):
         axes[-1].legend(handles, names, loc="center left", frameon=False)
     else:
-        figure.legend(handles, names, loc="outside lower center", ncols=2, frameon=False, fontsize=10.5)
+        figure.legend(handles, names, loc="outside lower center", ncols=2, frameon=False, fontsize=SMALL)
     return figure
 
 
@@ -217,12 +219,12 @@ def seeds_by_level(
         # A level whose every run diverged keeps its row.
         levels = [*levels, *(name for name in dict.fromkeys(runs["level"]) if name not in levels)]
     upwards = list(reversed(levels))
-    figure, (axis,) = new_figure(width=5.6, height=0.75 + 0.42 * len(levels) + (0.3 if marks or originals else 0))
+    figure, (axis,) = new_figure(width=WIDE, height=0.75 + 0.42 * len(levels) + (0.3 if marks or originals else 0))
     for number, level in enumerate(upwards):
         rows = runs[runs["level"] == level]
         if "diverged" in rows and (lost := int(rows["diverged"].sum())):
             axis.text(0.01, number, f"× {lost} diverged", transform=axis.get_yaxis_transform(), va="center",
-                      fontsize=10.5, color=COLOURS[1])
+                      fontsize=SMALL, color=COLOURS[1])
             rows = rows[~rows["diverged"]]
         values = in_percent(column, rows[column].dropna().astype(float))
         if not len(values):
@@ -244,7 +246,7 @@ def seeds_by_level(
     if span:
         axis.axvspan(*span[1:], color=COLOURS[4], alpha=0.18, linewidth=0, label=span[0], zorder=0)
     if marks or span or originals:
-        figure.legend(loc="outside upper center", ncols=2, frameon=False, fontsize=10.5)
+        figure.legend(loc="outside upper center", ncols=2, frameon=False, fontsize=SMALL)
     return figure
 
 
@@ -274,7 +276,7 @@ def architecture(rows: Sequence[Mapping]) -> BookFigure:
     axis.axis("off")
     step, height, left, width = 1.0, 0.68, 1.6, 4.6
     axis.set(xlim=(0.4, 8.7), ylim=(-step * len(shown) + 0.3, 1.1))
-    axis.text(left + width / 2, 0.65, "image 3 × 32 × 32", ha="center", fontsize=10.5, color=INK)
+    axis.text(left + width / 2, 0.65, "image 3 × 32 × 32", ha="center", fontsize=SMALL, color=INK)
     blocks: dict[str, list[float]] = {}
     for number, row in enumerate(shown):
         y = -step * (number + 1) + 0.5
@@ -283,7 +285,7 @@ def architecture(rows: Sequence[Mapping]) -> BookFigure:
         text = {"conv": f"convolution {row.get('detail', '')}", "pool": f"max-pooling {row.get('detail', '')}",
                 "linear": "fully connected"}[kind]
         _box(axis, left, y, width, height, f"{text} → {shape}", PALE[kind], size=9.5)
-        axis.text(left + width + 0.15, y + height / 2, row["layer"], va="center", fontsize=10.5, color=FAINT)
+        axis.text(left + width + 0.15, y + height / 2, row["layer"], va="center", fontsize=SMALL, color=FAINT)
         _arrow(axis, (left + width / 2, y + step), (left + width / 2, y + height))
         if ".conv1." in row["layer"] or ".conv2." in row["layer"]:
             blocks.setdefault(row["layer"].rsplit(".", 2)[0], []).append(y)
@@ -291,9 +293,9 @@ def architecture(rows: Sequence[Mapping]) -> BookFigure:
         top, bottom = max(places) + height + 0.16, min(places) - 0.18
         middle, side = left + width / 2, left - 0.5
         axis.plot([middle, side, side, middle], [top, top, bottom, bottom], color=COLOURS[1])
-        axis.text(left - 0.62, (top + bottom) / 2, "identity", rotation=90, va="center", ha="right", fontsize=10.5,
+        axis.text(left - 0.62, (top + bottom) / 2, "identity", rotation=90, va="center", ha="right", fontsize=SMALL,
                   color=COLOURS[1])
-        axis.text(left + width / 2, bottom, "+", ha="center", va="center", fontsize=10.5, color=COLOURS[1],
+        axis.text(left + width / 2, bottom, "+", ha="center", va="center", fontsize=SMALL, color=COLOURS[1],
                   bbox={"boxstyle": "circle,pad=0.12", "facecolor": "white", "edgecolor": COLOURS[1]})
     return figure
 
@@ -312,6 +314,6 @@ def picture_grid(
         axis.axis("off")
     for axis, picture, title in zip(axes, pictures, titles, strict=False):
         axis.imshow(picture, interpolation="nearest")
-        axis.set_title(title, fontsize=10.5, loc="center")
+        axis.set_title(title, fontsize=SMALL, loc="center")
     return figure
 

@@ -99,6 +99,13 @@ def predictions_path(run_id: str, views: str = "one") -> Path:
     return results_root() / "predictions" / (f"{run_id}.npz" if views == "one" else f"{run_id}.{views}.npz")
 
 
+def kept_views(run_id: str) -> list[str]:
+    """The views for which a run's test predictions are committed, in the order of their names; ``one`` is the plain."""
+    folder, plain = predictions_path(run_id).parent, f"{run_id}.npz"
+    found = [path.name for path in folder.glob(f"{run_id}.*npz")]
+    return sorted("one" if name == plain else name.removesuffix(".npz").removeprefix(f"{run_id}.") for name in found)
+
+
 def model_path(run_id: str) -> Path:
     """Where the half-precision weights of a quoted run are committed."""
     return results_root() / "models" / f"{run_id}.pt"

@@ -235,8 +235,7 @@ def _note(app: Any, docname: str, page: str, number: int, record: dict[str, Any]
     rows += [(level["name"], f"{level['text']} (n = {level['n']})") for level in record["levels"]]
     if record["p"] is not None:
         family = record["family"]
-        margin = " that the difference lies within the margin" if " the same within " in record["says"] else ""
-        rows.append(("p" + margin, p_text(record["p"]).removeprefix("= ") + (
+        rows.append(("p", p_text(record["p"]).removeprefix("= ") + (
             f", corrected for all {family} comparisons and claims of the study" if family > 1 else
             ", the study's only comparison")))
     if record["effect"] is not None:
